@@ -1,0 +1,132 @@
+"""Device, precision and compilation: the only place that decides them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.errors import Refused
+from engine.home import cache_folder
+
+
+@dataclass(frozen=True)
+class Accel:
+    """How tensors are computed.
+
+    ``device``: cpu, cuda or mps. ``bf16``: whether ``autocast`` lowers precision. ``compile``: whether ``compiled``
+    compiles at all. ``deterministic``: one numeric path from the first call to the last, so nothing switches while it
+    runs.
+    """
+
+    device: torch.device
+    bf16: bool = False
+    compile: bool = False
+    deterministic: bool = False
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """bf16 autocast where this machine computes bf16 fast, else nothing."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+
+    def compiled(self, function: Callable[..., Any], background: bool = True) -> Callable[..., Any]:
+        """``function``, compiled where that pays; eager until the compiled one is ready when ``background``."""
+        if not self.compile or self.deterministic:
+            return function
+        return _Compiled(function, background)
+
+    def describe(self) -> str:
+        """One line for people: device, precision, compilation, threads."""
+        parts = [self.device.type, "bf16" if self.bf16 else "fp32", "compiled" if self.compile else "eager"]
+        if self.device.type == "cpu":
+            parts.append(f"{torch.get_num_threads()} threads")
+        if self.device.type == "cuda":
+            parts[0] = torch.cuda.get_device_name(self.device)
+        return ", ".join(parts)
+
+
+class _Compiled:
+    """Calls ``function`` eagerly while a thread compiles it on the first call's shapes, then the compiled one.
+
+    A failed compilation (no C++ compiler, an operator Inductor does not know) leaves it eager for good.
+    """
+
+    def __init__(self, function: Callable[..., Any], background: bool):
+        self.function, self.background = function, background
+        self.fast: Callable[..., Any] | None = None
+        self.thread: threading.Thread | None = None
+        self.failed: str | None = None
+        self.seconds = 0.0
+
+    def __call__(self, *args: Any) -> Any:
+        if self.fast is not None:
+            return self.fast(*args)
+        if self.thread is None and self.failed is None:
+            if self.background:
+                example = [_detached_copy(a) for a in args]
+                self.thread = threading.Thread(target=self._compile, args=(example,), daemon=True)
+                self.thread.start()
+            else:
+                return self._compile(list(args))
+        return self.function(*args)
+
+    def _compile(self, args: list[Any]) -> Any:
+        began = time.perf_counter()
+        try:
+            fast = torch.compile(self.function, dynamic=False)
+            result = fast(*args)
+            self.fast = fast
+        except Exception as error:
+            self.failed = f"{type(error).__name__}: {error}"
+            result = self.function(*args)
+        self.seconds = time.perf_counter() - began
+        return result
+
+
+def _detached_copy(value: Any) -> Any:
+    """A copy of the tensors in ``value`` that the compiling thread may use while the caller updates its own."""
+    return torch.utils._pytree.tree_map(
+        lambda t: t.detach().clone().requires_grad_(t.requires_grad) if isinstance(t, torch.Tensor) else t, value
+    )
+
+
+def fast_bf16_cpu() -> bool:
+    """Whether this CPU has bf16 matrix instructions (AMX or AVX-512 BF16); without them bf16 is slower than fp32."""
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in checks)
+
+
+def pick_accel(device: str = "auto", deterministic: bool = False, compile: bool | None = None) -> Accel:
+    """The accelerator for ``device`` (auto, cpu, cuda, mps).
+
+    Compilation is on for CUDA, and for CPUs with a C++ compiler; ``LIMBECK_COMPILE=0`` switches it off. Raises
+    ``Refused`` when the named device is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device, False):
+        names = ", ".join(name for name, here in there.items() if here)
+        raise Refused(f"Device “{device}” is not on this machine; choose auto or one of: {names}.")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("inductor")))
+    if compile is None:
+        able = device == "cuda" or (device == "cpu" and bool(shutil.which("g++") or shutil.which("clang++")))
+        compile = able and os.environ.get("LIMBECK_COMPILE", "1") != "0"
+    bf16 = not deterministic and (device == "cuda" or (device == "cpu" and fast_bf16_cpu()))
+    if deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return Accel(torch.device(device), bf16, compile, deterministic)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run a block (network construction, say) under its own global seed and put the generators back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

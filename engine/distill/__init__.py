@@ -1,0 +1,14 @@
+"""Distillation methods, one file each; ``make_distiller`` finds them by id."""
+
+from importlib import import_module
+
+from engine.distill.base import Distiller, Diverged, StepReport
+from engine.spec import METHODS
+
+__all__ = ["Distiller", "Diverged", "StepReport", "make_distiller"]
+
+
+def make_distiller(method: str) -> Distiller:
+    """A fresh distiller of ``method``: the class named ``Method`` in ``engine/distill/<method>.py``."""
+    assert method in METHODS, method
+    return import_module(f"engine.distill.{method}").Method()

@@ -1,0 +1,49 @@
+"""What every distillation method offers, and what it may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from engine.accel import Accel
+from engine.data.base import Dataset
+from engine.spec import RunSpec
+from engine.synthetic import SyntheticSet
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did: its number (from 1), the loss, and further named scalars."""
+
+    step: int
+    loss: float
+    extras: dict[str, float] = field(default_factory=dict)
+
+
+class Distiller(Protocol):
+    """A distillation method. It knows nothing of stores, pages or progress bars.
+
+    ``setup`` once, then ``step`` as often as wanted; ``synthetic`` at any time. A distiller that is set up with the
+    same spec and data and given ``load_state_dict(state_dict())`` goes on exactly as the first would have; the state
+    holds tensors, numbers, strings, lists and dictionaries only.
+    """
+
+    def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
+        """Initial images, networks, optimisers. Raises ``Refused`` when the spec does not fit the data."""
+        ...
+
+    def step(self) -> StepReport:
+        """One update of the synthetic images. Raises ``Diverged`` when the loss is not finite."""
+        ...
+
+    def synthetic(self) -> SyntheticSet:
+        """The images as they are now, on the CPU, not sharing memory with the distiller."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Diverged(RuntimeError):
+    """The loss or the images stopped being finite, or exploded; the worker goes back to the last good state."""

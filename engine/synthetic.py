@@ -1,0 +1,209 @@
+"""The thing in the middle: a small set of images with everything that is needed to train on it.
+
+Every distiller, baseline and import makes a ``SyntheticSet``; every student, probe, export and gallery card reads one.
+On disk it is a folder with ``synthetic.safetensors`` (tensors) and ``synthetic.json`` (the rest): readable without
+this program, and never a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.errors import Refused
+
+FORMAT = 1
+MAX_IMAGES = 20_000
+MAX_SIDE = 256
+KINDS = ("distilled", "random", "selected", "summarised", "imported")
+
+
+@dataclass(frozen=True, eq=False)
+class ZCA:
+    """Regularised ZCA whitening of normalised images, W = a I + U diag(b) U^T, and its exact inverse.
+
+    ``components`` U (D, k) float32 holds the leading eigenvectors of the covariance, ``gains`` b (k,); the smaller
+    eigenvalues are replaced by their mean, which the regulariser dwarfs, so that W is stored in D·k numbers, not D².
+    ``centre`` (D,) is subtracted first.
+    """
+
+    components: Tensor
+    gains: Tensor
+    base: float
+    centre: Tensor
+
+    def whiten(self, images: Tensor) -> Tensor:
+        """Normalised images (N, C, H, W) into whitened space, same shape."""
+        flat = images.flatten(1) - self.centre.to(images)
+        return self._apply(flat, self.gains.to(images), self.base).view(images.shape)
+
+    def unwhiten(self, images: Tensor) -> Tensor:
+        """The exact inverse of ``whiten``."""
+        gains = (1 / (self.base + self.gains) - 1 / self.base).to(images)
+        flat = self._apply(images.flatten(1), gains, 1 / self.base) + self.centre.to(images)
+        return flat.view(images.shape)
+
+    def _apply(self, flat: Tensor, gains: Tensor, base: float) -> Tensor:
+        basis = self.components.to(flat)
+        return base * flat + (flat @ basis * gains) @ basis.T
+
+
+def fit_zca(images: Tensor, ratio: float = 0.1, rank: int = 768) -> ZCA:
+    """Fit ZCA whitening to normalised images (N, C, H, W).
+
+    The regulariser is ``ratio`` times the mean eigenvalue of the covariance (Zhou et al. 2022, appendix), kept
+    relative so that it means the same for every dataset. ``rank`` bounds the components kept.
+    """
+    flat = images.flatten(1)
+    centre = flat.mean(0)
+    flat = flat - centre
+    covariance = (flat.T @ flat / len(flat)).double()
+    values, vectors = torch.linalg.eigh(covariance)
+    values = values.clamp_min(0)
+    epsilon = ratio * values.mean()
+    keep = min(rank, len(values))
+    tail = values[: len(values) - keep]
+    base = float(((tail.mean() if len(tail) else torch.tensor(0.0)) + epsilon).rsqrt())
+    gains = (values[-keep:] + epsilon).rsqrt() - base
+    return ZCA(vectors[:, -keep:].float().contiguous(), gains.float(), base, centre.float())
+
+
+@dataclass(frozen=True, eq=False)
+class SyntheticSet:
+    """Images with labels, and what is needed to train on them.
+
+    Shapes: ``images`` (N, C, H, W) float32 in the space students see (normalised by ``mean``/``std``, then whitened
+    where ``zca`` is set); ``labels`` (N,) int64 for hard labels, or (N, K) float32 for soft ones, which need not sum
+    to one; ``step_sizes`` (T,) float32 where the set was distilled for T steps of plain gradient descent.
+
+    ``dataset``: id of the dataset it stands for. ``kind``: one of ``KINDS``. ``protocol``: the protocol it was made
+    for. ``provenance``: free-form JSON (spec, steps, seconds, versions, source file).
+    """
+
+    images: Tensor
+    labels: Tensor
+    dataset: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    kind: str = "distilled"
+    protocol: str = "dc"
+    zca: ZCA | None = None
+    step_sizes: Tensor | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n, k = len(self.images), len(self.classes)
+        if self.images.ndim != 4 or self.images.dtype != torch.float32 or not 0 < n <= MAX_IMAGES:
+            raise Refused(f"A synthetic set needs 1 to {MAX_IMAGES} float32 images shaped N×C×H×W.")
+        if not torch.isfinite(self.images).all() or not torch.isfinite(self.labels).all():
+            raise Refused("The synthetic set holds values that are not finite (NaN or infinity).")
+        hard = self.labels.ndim == 1 and self.labels.dtype == torch.int64 and len(self.labels) == n
+        soft = self.labels.dtype == torch.float32 and self.labels.shape == (n, k)
+        if not hard and not soft:
+            raise Refused(f"Labels must be {n} whole numbers, or float32 of shape {n}×{k}.")
+        if hard and not (0 <= int(self.labels.min()) and int(self.labels.max()) < k):
+            raise Refused(f"Hard labels must lie between 0 and {k - 1}.")
+        if len(self.mean) != self.images.shape[1] or len(self.std) != self.images.shape[1] or min(self.std) <= 0:
+            raise Refused("Mean and standard deviation need one number per channel, the latter above zero.")
+        if self.kind not in KINDS:
+            raise Refused(f"A synthetic set's kind must be one of {', '.join(KINDS)}.")
+
+    @property
+    def hard_labels(self) -> Tensor:
+        """(N,) int64: the labels, or the class of the largest soft label."""
+        return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Real uint8 images (N, C, H, W) into the space of this set's images."""
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        out = (images.float() / 255 - mean) / std
+        return self.zca.whiten(out) if self.zca else out
+
+    def pixels(self) -> Tensor:
+        """The images as float32 in [0, 1] (un-whitened, de-normalised, clamped), shape (N, C, H, W)."""
+        images = self.zca.unwhiten(self.images) if self.zca else self.images
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        return (images * std + mean).clamp(0, 1)
+
+    def to_display(self) -> Tensor:
+        """The images as people see them: uint8 (N, C, H, W)."""
+        return (self.pixels() * 255).round().byte()
+
+    # ---- files ----
+
+    def save(self, folder: Path) -> Path:
+        """Write ``synthetic.safetensors`` and ``synthetic.json`` into ``folder``, each aside and then renamed."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {"images": self.images, "labels": self.labels}
+        meta: dict[str, Any] = {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "classes": list(self.classes),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "kind": self.kind,
+            "protocol": self.protocol,
+            "provenance": self.provenance,
+        }
+        if self.step_sizes is not None:
+            tensors["step_sizes"] = self.step_sizes
+        if self.zca is not None:
+            tensors |= {
+                "zca.components": self.zca.components,
+                "zca.gains": self.zca.gains,
+                "zca.centre": self.zca.centre,
+            }
+            meta["zca_base"] = self.zca.base
+        aside = folder / f".{uuid.uuid4().hex}"
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside)
+        os.replace(aside, folder / "synthetic.safetensors")
+        aside.write_text(json.dumps(meta, indent=1))
+        os.replace(aside, folder / "synthetic.json")
+        return folder
+
+
+def load_synthetic(folder: Path) -> SyntheticSet:
+    """Read a set that ``SyntheticSet.save`` wrote. ``folder`` may also name one of its two files.
+
+    Raises ``Refused`` when the files are missing, malformed or hold anything out of range.
+    """
+    folder = folder.parent if folder.name in ("synthetic.json", "synthetic.safetensors") else folder
+    try:
+        meta = json.loads((folder / "synthetic.json").read_text())
+        tensors = load_file(folder / "synthetic.safetensors")
+        zca = None
+        if "zca_base" in meta:
+            zca = ZCA(tensors["zca.components"], tensors["zca.gains"], float(meta["zca_base"]), tensors["zca.centre"])
+        return SyntheticSet(
+            images=tensors["images"],
+            labels=tensors["labels"],
+            dataset=str(meta["dataset"]),
+            classes=tuple(str(c) for c in meta["classes"]),
+            mean=tuple(float(m) for m in meta["mean"]),
+            std=tuple(float(s) for s in meta["std"]),
+            kind=meta["kind"],
+            protocol=meta["protocol"],
+            zca=zca,
+            step_sizes=tensors.get("step_sizes"),
+            provenance=dict(meta.get("provenance", {})),
+        )
+    except FileNotFoundError:
+        raise Refused(
+            f"No synthetic set in {folder.name or folder}: it needs synthetic.safetensors and synthetic.json."
+        ) from None
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+        if isinstance(error, Refused):
+            raise
+        raise Refused(f"The synthetic set in {folder.name or folder} cannot be read ({type(error).__name__}).") from None
