@@ -1,0 +1,39 @@
+"""Telling a living process from a dead one whose number was given to another (torch-free)."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+
+def birth(pid: int) -> str:
+    """When process ``pid`` on this machine started, as an opaque string; empty when it is gone or a zombie."""
+    if sys.platform.startswith("linux"):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return ""
+        return "" if fields[0] in "ZX" else fields[19]
+    if os.name == "posix":
+        line = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True).stdout
+        state, _, started = line.strip().partition(" ")
+        return "" if state.startswith("Z") else started.strip()
+    return str(pid)
+
+
+def signature(pid: int) -> str:
+    """Machine and birth of a process: with its number, enough to recognise it later."""
+    return f"{socket.gethostname()}/{birth(pid)}"
+
+
+def alive(pid: int | None, known: str, heartbeat: float | None, now: float) -> bool:
+    """Whether the process that ``pid`` and ``signature`` described still lives.
+
+    On this machine the process table decides at once; a process of another machine that shares the home folder counts
+    as gone when it has not written a heartbeat for 10 s.
+    """
+    host, _, born = known.rpartition("/")
+    if host != socket.gethostname():
+        return heartbeat is not None and now - heartbeat <= 10
+    return pid is not None and born != "" and birth(pid) == born

@@ -1,0 +1,521 @@
+"""What is known about every run: one SQLite file for what is small, one folder a run for what is big (torch-free).
+
+``LIMBECK_HOME/store.sqlite`` holds runs, events with a growing id (a reader asks what came after the last one it saw),
+control commands and evaluations. ``LIMBECK_HOME/runs/<id>/`` holds ``spec.json``, ``frames/<step>.webp``,
+``checkpoint/``, ``result/`` and ``log.txt``. Workers write, pages and the command line read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from engine.errors import Refused
+from engine.home import limbeck_home
+from engine.runs.process import alive, signature
+from engine.spec import METHODS
+
+STATUSES = ("queued", "running", "paused", "done", "stopped", "failed", "interrupted")
+FINISHED = ("done", "stopped", "failed")
+KINDS = ("distill", "baseline", "evaluate", "import")
+RUN_ID = re.compile(r"^[a-z0-9-]{8,80}$")
+
+_COLUMNS = (
+    "status",
+    "message",
+    "started",
+    "finished",
+    "step",
+    "steps_total",
+    "seconds",
+    "progress",
+    "title",
+    "dataset",
+)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs(
+  id TEXT PRIMARY KEY, kind TEXT NOT NULL, dataset TEXT NOT NULL, title TEXT NOT NULL, spec TEXT NOT NULL,
+  status TEXT NOT NULL, message TEXT NOT NULL DEFAULT '', created REAL NOT NULL, queued REAL NOT NULL, started REAL,
+  finished REAL, step INTEGER NOT NULL DEFAULT 0, steps_total INTEGER, seconds REAL NOT NULL DEFAULT 0,
+  progress REAL NOT NULL DEFAULT 0, pid INTEGER, worker TEXT NOT NULL DEFAULT '', heartbeat REAL);
+CREATE INDEX IF NOT EXISTS runs_status ON runs(status, queued);
+CREATE TABLE IF NOT EXISTS events(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, step INTEGER NOT NULL, kind TEXT NOT NULL,
+  data TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS events_run ON events(run, id);
+CREATE TABLE IF NOT EXISTS control(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, command TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS control_run ON control(run, id);
+CREATE TABLE IF NOT EXISTS evaluations(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, data TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS evaluations_run ON evaluations(run, id);
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the store knows it. Times are seconds since 1970, ``seconds`` distilling time, ``progress`` 0..1."""
+
+    id: str
+    kind: str
+    dataset: str
+    title: str
+    spec: dict[str, Any]
+    status: str
+    message: str
+    created: float
+    started: float | None
+    finished: float | None
+    step: int
+    steps_total: int | None
+    seconds: float
+    progress: float
+    pid: int | None
+    heartbeat: float | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run. ``id`` grows over all runs; ``step`` is the distilling step it belongs to."""
+
+    id: int
+    run: str
+    step: int
+    kind: str
+    data: dict[str, Any]
+    at: float
+
+
+class Store:
+    """The store of one home folder. Safe to use from many threads and processes at once."""
+
+    def __init__(self, home: Path | None = None):
+        self.home = Path(home) if home is not None else limbeck_home()
+        (self.home / "runs").mkdir(parents=True, exist_ok=True)
+        self._local = threading.local()
+        with self._transaction() as db:
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+
+    # ---- making and finding runs ----
+
+    def submit(self, kind: str, spec: BaseModel, title: str = "", pid: int | None = None) -> str:
+        """Put a run into the queue and return its id.
+
+        With ``pid`` the run is not queued but belongs to that process from the start (the command line does its own).
+        """
+        assert kind in KINDS, kind
+        values = spec.model_dump(mode="json")
+        dataset = values.get("dataset") or self._dataset_of(values.get("source", ""))
+        run_id = _new_id(kind, dataset, values)
+        folder = self.home / "runs" / run_id
+        folder.mkdir(parents=True)
+        _write_aside(folder / "spec.json", json.dumps({"kind": kind, **values}, indent=1))
+        now = time.time()
+        status, message = ("queued", "Waiting for a free worker.") if pid is None else ("running", "Starting.")
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO runs(id, kind, dataset, title, spec, status, message, created, queued, steps_total)"
+                " VALUES(?,?,?,?,?,?,?,?,?,?)",
+                (
+                    run_id,
+                    kind,
+                    dataset,
+                    title or default_title(kind, dataset, values),
+                    json.dumps(values),
+                    status,
+                    message,
+                    now,
+                    now,
+                    values.get("steps"),
+                ),
+            )
+            if pid is not None:
+                self._own(db, run_id, pid, now)
+            _append(db, run_id, [("status", 0, {"status": status, "message": message})])
+        return run_id
+
+    def run(self, id: str) -> Run | None:
+        """The run with this id, or None (also when the id is not one at all)."""
+        if not _valid(id):
+            return None
+        row = self._db().execute("SELECT * FROM runs WHERE id = ?", (id,)).fetchone()
+        return _run(row) if row else None
+
+    def runs(
+        self,
+        *,
+        kinds: Iterable[str] | None = None,
+        dataset: str | None = None,
+        statuses: Iterable[str] | None = None,
+        limit: int = 200,
+    ) -> list[Run]:
+        """Runs that match, newest first."""
+        where, values = ["1"], []
+        for column, wanted in (("kind", kinds), ("status", statuses), ("dataset", dataset and [dataset])):
+            if wanted is not None:
+                wanted = list(wanted)
+                where.append(f"{column} IN ({','.join('?' * len(wanted))})")
+                values += wanted
+        query = f"SELECT * FROM runs WHERE {' AND '.join(where)} ORDER BY created DESC, rowid DESC LIMIT ?"
+        return [_run(row) for row in self._db().execute(query, (*values, limit))]
+
+    def delete(self, id: str) -> None:
+        """Forget a run and everything it wrote. ``Refused`` while a worker is at it."""
+        with self._transaction() as db:
+            row = self._row(db, id)
+            if row["status"] in ("running", "paused") and _owned(row):
+                raise Refused(f"Run {id} is {row['status']}; stop it before deleting it.")
+            for table, column in (("runs", "id"), ("events", "run"), ("control", "run"), ("evaluations", "run")):
+                db.execute(f"DELETE FROM {table} WHERE {column} = ?", (id,))
+        aside = self.home / "runs" / f".deleted-{secrets.token_hex(4)}"
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.home / "runs" / id, aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
+    # ---- the worker's side ----
+
+    def claim(self, pid: int) -> Run | None:
+        """Take the run that has waited longest for process ``pid``, or None. No run is ever given to two processes."""
+        if self.queue_length() == 0:  # a plain read first: an idle worker asks ten times a second
+            return None
+        with self._transaction() as db:
+            row = db.execute("SELECT id FROM runs WHERE status = 'queued' ORDER BY queued, rowid LIMIT 1").fetchone()
+            if row is None:
+                return None
+            self._own(db, row["id"], pid, time.time())
+            _append(db, row["id"], [("status", 0, {"status": "running", "message": "Starting."})])
+            return _run(db.execute("SELECT * FROM runs WHERE id = ?", (row["id"],)).fetchone())
+
+    def update(self, id: str, **columns: Any) -> None:
+        """Set columns of a run (message, step, seconds, progress, …) without an event."""
+        assert set(columns) <= set(_COLUMNS), columns
+        names = ", ".join(f"{name} = ?" for name in columns)
+        with self._transaction() as db:
+            db.execute(f"UPDATE runs SET {names} WHERE id = ?", (*columns.values(), id))
+
+    def announce(self, id: str, status: str, message: str, *, step: int = 0, **data: Any) -> None:
+        """Set status and message together and append the ``status`` event, with further ``data`` for its readers.
+
+        A finished or interrupted run belongs to no process any more.
+        """
+        assert status in STATUSES, status
+        with self._transaction() as db:
+            self._announce(db, id, status, message, step, data)
+
+    def heartbeat(self, id: str, pid: int) -> None:
+        """The worker ``pid`` says that it is still at the run."""
+        with self._transaction() as db:
+            db.execute("UPDATE runs SET heartbeat = ? WHERE id = ? AND pid = ?", (time.time(), id, pid))
+
+    def append(self, id: str, events: list[tuple[str, int, dict[str, Any]]]) -> None:
+        """Append events (kind, step, data). Numbers that are not finite become null, so that the JSON stays valid."""
+        with self._transaction() as db:
+            _append(db, id, events)
+
+    def pending(self, id: str) -> list[str]:
+        """Commands given since the last call, oldest first; reading takes them away."""
+        if self._db().execute("SELECT 1 FROM control WHERE run = ? LIMIT 1", (id,)).fetchone() is None:
+            return []
+        with self._transaction() as db:
+            commands = [
+                r["command"] for r in db.execute("SELECT command FROM control WHERE run = ? ORDER BY id", (id,))
+            ]
+            db.execute("DELETE FROM control WHERE run = ?", (id,))
+        return commands
+
+    def release(self, id: str) -> bool:
+        """Give up a paused run, so that the worker can do another. False when a command has come in between."""
+        with self._transaction() as db:
+            if db.execute("SELECT 1 FROM control WHERE run = ? LIMIT 1", (id,)).fetchone():
+                return False
+            db.execute("UPDATE runs SET pid = NULL, worker = '' WHERE id = ? AND status = 'paused'", (id,))
+            return True
+
+    def rewind(self, id: str, step: int) -> None:
+        """Forget frames, their events and curve points later than ``step``: a resumed run makes them again."""
+        self.drop_frames(id, [later for later in self.frames(id) if later > step])
+        with self._transaction() as db:
+            db.execute(
+                "DELETE FROM events WHERE run = ? AND step > ? AND kind IN ('frame', 'metric', 'accuracy')", (id, step)
+            )
+            db.execute("UPDATE runs SET step = ? WHERE id = ?", (step, id))
+
+    def drop_frames(self, id: str, steps: Iterable[int]) -> None:
+        """Remove the frames of these steps and their events."""
+        steps = list(steps)
+        for step in steps:
+            (self.folder(id) / "frames" / f"{step:06d}.webp").unlink(missing_ok=True)
+        with self._transaction() as db:
+            db.executemany("DELETE FROM events WHERE run = ? AND kind = 'frame' AND step = ?", [(id, s) for s in steps])
+
+    def sweep(self) -> list[str]:
+        """Mark the runs whose worker is gone as interrupted; returns their ids."""
+        now, found = time.time(), []
+        query = "SELECT * FROM runs WHERE status IN ('running', 'paused') AND pid IS NOT NULL"
+        for row in self._db().execute(query).fetchall():
+            if alive(row["pid"], row["worker"], row["heartbeat"], now):
+                continue
+            with self._transaction() as db:
+                again = self._row(db, row["id"])
+                if (again["pid"], again["worker"], again["status"]) != (row["pid"], row["worker"], row["status"]):
+                    continue
+                message = "The worker went away. Resume continues from the last checkpoint."
+                self._announce(db, row["id"], "interrupted", message, row["step"], {})
+                db.execute("DELETE FROM control WHERE run = ?", (row["id"],))
+            found.append(row["id"])
+        return found
+
+    # ---- events, frames, files ----
+
+    def events(self, id: str, since: int = 0, kinds: tuple[str, ...] | None = None, limit: int = 5000) -> list[Event]:
+        """Events of a run with an id above ``since``, oldest first."""
+        if not _valid(id):
+            return []
+        some = f" AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
+        query = f"SELECT * FROM events WHERE run = ? AND id > ?{some} ORDER BY id LIMIT ?"
+        rows = self._db().execute(query, (id, since, *(kinds or ()), limit))
+        return [Event(r["id"], r["run"], r["step"], r["kind"], json.loads(r["data"]), r["at"]) for r in rows]
+
+    def folder(self, id: str) -> Path:
+        """The folder of a run. ``Refused`` when the id is not one, so no path leaves the store."""
+        if not _valid(id):
+            raise Refused("That is not a run id: ids hold small letters, digits and hyphens only.")
+        return self.home / "runs" / id
+
+    def frames(self, id: str) -> list[int]:
+        """Steps of which there is a frame, ascending."""
+        if not _valid(id):
+            return []
+        try:
+            names = os.listdir(self.home / "runs" / id / "frames")
+        except FileNotFoundError:
+            return []
+        return sorted(int(n[:-5]) for n in names if n.endswith(".webp") and n[:-5].isdecimal())
+
+    def frame_path(self, id: str, step: int) -> Path | None:
+        """The frame of a step, or None."""
+        if not _valid(id) or not isinstance(step, int) or not 0 <= step < 10**9:
+            return None
+        path = self.home / "runs" / id / "frames" / f"{step:06d}.webp"
+        return path if path.is_file() else None
+
+    def write_frame(self, id: str, step: int, image: bytes) -> None:
+        """Write a frame (aside, then renamed)."""
+        folder = self.folder(id) / "frames"
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_aside(folder / f"{step:06d}.webp", image)
+
+    def result_folder(self, id: str) -> Path | None:
+        """The folder of a run's synthetic set, or None while there is none."""
+        if not _valid(id):
+            return None
+        folder = self.home / "runs" / id / "result"
+        return folder if (folder / "synthetic.json").is_file() else None
+
+    # ---- control ----
+
+    def command(self, id: str, command: str) -> None:
+        """Ask for ``pause``, ``resume`` or ``stop``.
+
+        A run that has a worker obeys between two steps. Resuming one that has none (interrupted, failed, or paused and
+        given up) queues it again; stopping such a run has its last checkpoint written as its result. Raises
+        ``Refused`` with a sentence when the run's status does not allow the command.
+        """
+        if command not in ("pause", "resume", "stop"):
+            raise Refused(f"There is no command “{command}”; a run can be paused, resumed or stopped.")
+        with self._transaction() as db:
+            row = self._row(db, id)
+            status, owned = row["status"], row["pid"] is not None
+            allowed = {
+                "pause": ("running",),
+                "resume": ("paused", "interrupted", "failed"),
+                "stop": ("queued", "running", "paused", "interrupted"),
+            }[command]
+            if status not in allowed:
+                verb = {"pause": "paused", "resume": "resumed", "stop": "stopped"}[command]
+                raise Refused(f"Run {id} is {status}; only runs that are {_or(allowed)} can be {verb}.")
+            if command == "pause" and row["kind"] != "distill":
+                raise Refused("Only distillation can be paused; this run can be stopped.")
+            fresh = not (self.home / "runs" / id / "checkpoint").is_dir()
+            if owned:
+                db.execute("INSERT INTO control(run, command, at) VALUES(?,?,?)", (id, command, time.time()))
+            elif command == "stop" and fresh:
+                self._announce(db, id, "stopped", "Stopped before it made anything.", row["step"], {})
+            else:
+                if command == "stop":
+                    db.execute("INSERT INTO control(run, command, at) VALUES(?,?,?)", (id, command, time.time()))
+                if status != "queued":
+                    db.execute("UPDATE runs SET queued = ? WHERE id = ?", (time.time(), id))
+                    self._announce(db, id, "queued", "Waiting for a free worker.", row["step"], {})
+
+    def adopt(self, id: str, pid: int) -> Run:
+        """Make an interrupted, failed or given-up run belong to process ``pid`` at once, past the queue."""
+        with self._transaction() as db:
+            row = self._row(db, id)
+            if row["status"] not in ("interrupted", "failed", "paused", "queued") or row["pid"] is not None:
+                raise Refused(f"Run {id} is {row['status']}; only runs that wait for a worker can be resumed.")
+            self._own(db, id, pid, time.time())
+            return _run(self._row(db, id))
+
+    def queue_position(self, id: str) -> int:
+        """How many queued runs come before this one (0 = next)."""
+        query = (
+            "SELECT COUNT(*) FROM runs a, runs b WHERE b.id = ? AND a.status = 'queued'"
+            " AND (a.queued < b.queued OR (a.queued = b.queued AND a.rowid < b.rowid))"
+        )
+        return self._db().execute(query, (id,)).fetchone()[0]
+
+    def queue_length(self) -> int:
+        """How many runs wait for a worker."""
+        return self._db().execute("SELECT COUNT(*) FROM runs WHERE status = 'queued'").fetchone()[0]
+
+    # ---- evaluations ----
+
+    def add_evaluation(self, id: str, evaluation: dict[str, Any]) -> None:
+        """Keep an evaluation (mean, std, accuracies, protocol, network, seeds, split, seconds) with the run."""
+        with self._transaction() as db:
+            self._row(db, id)
+            db.execute("INSERT INTO evaluations(run, data, at) VALUES(?,?,?)", (id, _json(evaluation), time.time()))
+            _append(db, id, [("evaluation", 0, evaluation)])
+
+    def evaluations(self, ids: list[str]) -> list[dict[str, Any]]:
+        """The evaluations of these runs, oldest first, each with its ``run`` and the time ``at`` it was made."""
+        marks = ",".join("?" * len(ids))
+        rows = self._db().execute(f"SELECT * FROM evaluations WHERE run IN ({marks}) ORDER BY id", ids)
+        return [{**json.loads(r["data"]), "run": r["run"], "at": r["at"]} for r in rows]
+
+    # ---- inside ----
+
+    def _db(self) -> sqlite3.Connection:
+        """This thread's own connection."""
+        db = getattr(self._local, "db", None)
+        if db is None:
+            db = sqlite3.connect(self.home / "store.sqlite", timeout=5, isolation_level=None)
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA busy_timeout = 5000")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            self._local.db = db
+        return db
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: all of it, or nothing when the block raises."""
+        db = self._db()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+
+    def _row(self, db: sqlite3.Connection, id: str) -> sqlite3.Row:
+        row = db.execute("SELECT * FROM runs WHERE id = ?", (id,)).fetchone() if _valid(id) else None
+        if row is None:
+            raise Refused(f"There is no run “{str(id)[:80]}”; “python -m engine runs list” shows those there are.")
+        return row
+
+    def _own(self, db: sqlite3.Connection, id: str, pid: int, now: float) -> None:
+        db.execute(
+            "UPDATE runs SET status = 'running', message = 'Starting.', pid = ?, worker = ?, heartbeat = ?,"
+            " started = COALESCE(started, ?), finished = NULL WHERE id = ?",
+            (pid, signature(pid), now, now, id),
+        )
+
+    def _announce(
+        self, db: sqlite3.Connection, id: str, status: str, message: str, step: int, data: dict[str, Any]
+    ) -> None:
+        db.execute("UPDATE runs SET status = ?, message = ? WHERE id = ?", (status, message, id))
+        if status in FINISHED or status == "interrupted":
+            db.execute("UPDATE runs SET finished = ?, pid = NULL, worker = '' WHERE id = ?", (time.time(), id))
+        _append(db, id, [("status", step, {"status": status, "message": message, **data})])
+
+    def _dataset_of(self, source: str) -> str:
+        """The dataset of the run that an evaluation reads, or nothing when it reads a path."""
+        run = self.run(source)
+        return run.dataset if run else ""
+
+
+# ---- helpers --------------------------------------------------------------------------------------------------------
+
+
+def default_title(kind: str, dataset: str, values: dict[str, Any]) -> str:
+    """A short name for a run made from its spec."""
+    if dataset.startswith("folder:"):
+        dataset = Path(dataset.removeprefix("folder:")).stem
+    if kind == "distill":
+        return f"{dataset}, {METHODS[values['method']].name.lower()}, {values['ipc']} per class"
+    if kind == "baseline":
+        return f"{dataset}, {values['kind']} images, {values['ipc']} per class"
+    if kind == "evaluate":
+        return f"{Path(values['source']).name}, {values['protocol']} protocol"
+    return f"{dataset}, imported"
+
+
+def _new_id(kind: str, dataset: str, values: dict[str, Any]) -> str:
+    what = values.get("method") or (values.get("kind") if kind == "baseline" else kind)
+    name = Path(dataset.removeprefix("folder:")).stem if dataset.startswith("folder:") else dataset
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{name}-{what}-{values.get('ipc', '')}".lower()).strip("-")[:40].strip("-")
+    letters = "abcdefghjkmnpqrstuvwxyz23456789"
+    return f"{time.strftime('%Y%m%d-%H%M')}-{slug}-{''.join(secrets.choice(letters) for _ in range(5))}"
+
+
+def _valid(id: object) -> bool:
+    return isinstance(id, str) and RUN_ID.fullmatch(id) is not None
+
+
+def _owned(row: sqlite3.Row) -> bool:
+    return row["pid"] is not None and alive(row["pid"], row["worker"], row["heartbeat"], time.time())
+
+
+def _or(words: tuple[str, ...]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _run(row: sqlite3.Row) -> Run:
+    values = {name: row[name] for name in Run.__dataclass_fields__}
+    return Run(**{**values, "spec": json.loads(row["spec"])})
+
+
+def _append(db: sqlite3.Connection, id: str, events: list[tuple[str, int, dict[str, Any]]]) -> None:
+    now = time.time()
+    db.executemany(
+        "INSERT INTO events(run, step, kind, data, at) VALUES(?,?,?,?,?)",
+        [(id, step, kind, _json(data), now) for kind, step, data in events],
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value
+
+
+def _write_aside(path: Path, content: str | bytes) -> None:
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(aside, path)
