@@ -1,0 +1,62 @@
+# make run: a browser page that distils.   make test: everything that is checked.   Both do `make setup` by themselves.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint chromium clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+help:
+	@echo "make setup   create .venv and install what is needed"
+	@echo "make run     open Limbeck in the browser"
+	@echo "make test    lint and run all tests, the browser's included"
+	@echo "make lint    lint and check the format only"
+	@echo "make clean   remove .venv and caches (runs are kept)"
+
+setup: $(STAMP)
+
+# The stamp is younger than pyproject.toml once everything is installed, so that nothing is done twice.
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "Limbeck needs Python 3.11 or newer, and there is no $(PYTHON) here. Install it, or name one: make setup PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Limbeck needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1). Name a newer one: make setup PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "This Python cannot make virtual environments (ensurepip is missing). On Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing Limbeck's dependencies into .venv; the first time takes some minutes."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -e '.[test]'
+	@touch $@
+
+run: setup
+	@$(BIN)/python -m streamlit run app.py
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+# Names under which a chromium may be installed; the same list is in tests/browser/conftest.py.
+CHROMIUM = command -v chromium || command -v chromium-browser || command -v google-chrome
+APT := apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
+
+chromium:
+	@if ( $(CHROMIUM) ) >/dev/null; then exit 0; \
+	elif ! command -v apt-get >/dev/null; then \
+	  echo "No chromium here, so the browser tests will be skipped: install Chromium or Chrome to run them."; \
+	elif [ "$$(id -u)" = 0 ]; then echo "Installing chromium for the browser tests."; \
+	  ( export DEBIAN_FRONTEND=noninteractive; $(APT) ) >/dev/null </dev/null || echo "chromium could not be installed."; \
+	elif sudo -n true 2>/dev/null; then echo "Installing chromium for the browser tests."; \
+	  sudo -n DEBIAN_FRONTEND=noninteractive sh -c '$(APT)' >/dev/null </dev/null || echo "chromium could not be installed."; \
+	else \
+	  echo "No chromium here, so the browser tests will be skipped. To run them: sudo apt-get install chromium"; \
+	fi
+
+test: lint chromium
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache limbeck.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
