@@ -178,12 +178,20 @@ class RunSpec(_Frozen):
     zca: bool = field(
         False, "ZCA whitening", "zca", "Distil in ZCA-whitened space; images are un-whitened for display.", True
     )
-    size: int = field(32, "Image size", "px", "Side in pixels to which a folder's images are resized.", True, ge=28, le=64)
+    size: int = field(
+        32, "Image size", "px", "Side in pixels to which a folder's images are resized.", True, ge=28, le=64
+    )
     protocol: Literal["auto", "quick", "dc", "dsa", "frepo"] = field(
         "auto", "Final protocol", "p", "Protocol of the final test accuracy; auto: the method's own.", True
     )
     students: int = field(
-        3, "Students", "st", "Networks trained from different seeds for the final accuracy; 0 for none.", True, ge=0, le=20
+        3,
+        "Students",
+        "st",
+        "Networks trained from different seeds for the final accuracy; 0 for none.",
+        True,
+        ge=0,
+        le=20,
     )
     deterministic: bool = field(
         False, "Deterministic", "det", "Bit-equal images for the same spec, interrupted or not; slower.", True
@@ -229,7 +237,9 @@ class BaselineSpec(_Frozen):
     )
     ipc: int = field(1, "Images per class", "ipc", "Images per class (IPC).", ge=1, le=100)
     seed: int = field(0, "Seed", "s", "Seed of everything random.", ge=0, le=2**31 - 1)
-    size: int = field(32, "Image size", "px", "Side in pixels to which a folder's images are resized.", True, ge=28, le=64)
+    size: int = field(
+        32, "Image size", "px", "Side in pixels to which a folder's images are resized.", True, ge=28, le=64
+    )
     protocol: Literal["quick", "dc", "dsa", "frepo"] = field(
         "quick", "Protocol", "p", "Protocol of the accuracy computed when the images are ready."
     )
@@ -240,18 +250,43 @@ class BaselineSpec(_Frozen):
 class EvaluationSpec(_Frozen):
     """Students trained on a synthetic set under a protocol and tested once."""
 
-    source: str = field("", "Synthetic set", "run", "A run id, or the path of a saved set.", min_length=1, max_length=1000)
+    source: str = field(
+        "", "Synthetic set", "run", "A run id, or the path of a saved set.", min_length=1, max_length=1000
+    )
     dataset: str | None = field(None, "Dataset", "d", "Dataset to test on; the set's own unless given.")
     protocol: Literal["quick", "dc", "dsa", "frepo"] = field("quick", "Protocol", "p", "The evaluation protocol.")
     network: Literal["convnet", "convnet-wide", "lenet", "mlp"] | None = field(
         None, "Network", "net", "The students' network; the protocol's own unless given."
     )
     seeds: int = field(3, "Students", "st", "Networks trained from different seeds.", ge=1, le=20)
-    seed: int = field(0, "First seed", "s", "Seed of the first student; the others count on from it.", ge=0, le=2**31 - 1)
+    seed: int = field(
+        0, "First seed", "s", "Seed of the first student; the others count on from it.", ge=0, le=2**31 - 1
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = field("auto", "Device", "dev", "Where tensors live.", True)
 
 
-SPECS: dict[str, type[_Frozen]] = {"distill": RunSpec, "baseline": BaselineSpec, "evaluate": EvaluationSpec}
+class ImportSpec(_Frozen):
+    """A synthetic set from elsewhere: a ``.pt`` of images and labels, or a set that was downloaded from here."""
+
+    path: str = field("", "File", "f", "A .pt file, or a saved set (folder or .zip).", min_length=1, max_length=1000)
+    labels: str | None = field(None, "Labels file", "lf", "A second .pt file that holds the labels.", max_length=1000)
+    per_class: int | None = field(
+        None, "Images per class", "pc", "The images come in class order, this many of each.", ge=1, le=1000
+    )
+    dataset: str = field(
+        "digits", "Dataset", "d", "The dataset the images stand for; names their classes.", min_length=1, max_length=500
+    )
+    size: int = field(
+        32, "Image size", "px", "Side in pixels to which a folder's images are resized.", True, ge=28, le=64
+    )
+
+
+SPECS: dict[str, type[_Frozen]] = {
+    "distill": RunSpec,
+    "baseline": BaselineSpec,
+    "evaluate": EvaluationSpec,
+    "import": ImportSpec,
+}
 
 
 # ---- the table, as rows -----------------------------------------------------------------------------------------

@@ -203,15 +203,13 @@ class Store:
 
     def update(self, id: str, **columns: Any) -> None:
         """Set columns of a run (message, step, seconds, progress, …) without an event."""
-        assert set(columns) <= set(_COLUMNS), columns
-        names = ", ".join(f"{name} = ?" for name in columns)
         with self._transaction() as db:
-            db.execute(f"UPDATE runs SET {names} WHERE id = ?", (*columns.values(), id))
+            _set(db, id, columns)
 
     def announce(self, id: str, status: str, message: str, *, step: int = 0, **data: Any) -> None:
         """Set status and message together and append the ``status`` event, with further ``data`` for its readers.
 
-        A finished or interrupted run belongs to no process any more.
+        A finished or interrupted run belongs to no process any more, and commands it did not hear are dropped.
         """
         assert status in STATUSES, status
         with self._transaction() as db:
@@ -222,10 +220,14 @@ class Store:
         with self._transaction() as db:
             db.execute("UPDATE runs SET heartbeat = ? WHERE id = ? AND pid = ?", (time.time(), id, pid))
 
-    def append(self, id: str, events: list[tuple[str, int, dict[str, Any]]]) -> None:
-        """Append events (kind, step, data). Numbers that are not finite become null, so that the JSON stays valid."""
+    def append(self, id: str, events: list[tuple[str, int, dict[str, Any]]], **columns: Any) -> None:
+        """Append events (kind, step, data), and set columns as ``update`` does, in one go.
+
+        Numbers that are not finite become null, so that the JSON stays valid.
+        """
         with self._transaction() as db:
             _append(db, id, events)
+            _set(db, id, columns)
 
     def pending(self, id: str) -> list[str]:
         """Commands given since the last call, oldest first; reading takes them away."""
@@ -276,7 +278,6 @@ class Store:
                     continue
                 message = "The worker went away. Resume continues from the last checkpoint."
                 self._announce(db, row["id"], "interrupted", message, row["step"], {})
-                db.execute("DELETE FROM control WHERE run = ?", (row["id"],))
             found.append(row["id"])
         return found
 
@@ -444,6 +445,7 @@ class Store:
         db.execute("UPDATE runs SET status = ?, message = ? WHERE id = ?", (status, message, id))
         if status in FINISHED or status == "interrupted":
             db.execute("UPDATE runs SET finished = ?, pid = NULL, worker = '' WHERE id = ?", (time.time(), id))
+            db.execute("DELETE FROM control WHERE run = ?", (id,))
         _append(db, id, [("status", step, {"status": status, "message": message, **data})])
 
     def _dataset_of(self, source: str) -> str:
@@ -491,6 +493,13 @@ def _or(words: tuple[str, ...]) -> str:
 def _run(row: sqlite3.Row) -> Run:
     values = {name: row[name] for name in Run.__dataclass_fields__}
     return Run(**{**values, "spec": json.loads(row["spec"])})
+
+
+def _set(db: sqlite3.Connection, id: str, columns: dict[str, Any]) -> None:
+    assert set(columns) <= set(_COLUMNS), columns
+    if columns:
+        names = ", ".join(f"{name} = ?" for name in columns)
+        db.execute(f"UPDATE runs SET {names} WHERE id = ?", (*columns.values(), id))
 
 
 def _append(db: sqlite3.Connection, id: str, events: list[tuple[str, int, dict[str, Any]]]) -> None:
