@@ -126,6 +126,7 @@ class LocalExecutor:
     def _spawn(self) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "LIMBECK_HOME": str(self.store.home),
             "LIMBECK_PARENT": str(os.getpid()),
             "LIMBECK_THREADS": str(max(1, cores() // self.slots)),
@@ -133,7 +134,6 @@ class LocalExecutor:
         with self._log() as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "engine.runs.worker"],
-                cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -1,0 +1,44 @@
+"""Checkpoints of a run: written aside and renamed, the last two kept, tensors and plain values only."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT = 1
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> None:
+    """Write the checkpoint of ``step`` into ``folder`` and forget all but the last two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".{secrets.token_hex(6)}"
+    with aside.open("wb") as file:
+        torch.save({"format": FORMAT, "step": step, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, folder / f"{step:09d}.pt")
+    for path in _all(folder)[2:]:
+        path.unlink(missing_ok=True)
+    for path in folder.glob(".*"):  # what a killed writer left
+        path.unlink(missing_ok=True)
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read, or None. A damaged one is skipped in favour of the one before."""
+    for path in _all(folder):
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:  # whatever a damaged archive makes torch raise, the one before may be whole
+            continue
+        if isinstance(state, dict) and state.get("format") == FORMAT:
+            return state
+    return None
+
+
+def _all(folder: Path) -> list[Path]:
+    """Checkpoint files, newest first."""
+    return sorted(folder.glob("[0-9]*.pt"), reverse=True)

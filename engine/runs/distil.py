@@ -1,0 +1,242 @@
+"""A distillation run, from its spec to its result and final accuracy."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import shutil
+import time
+from typing import Any
+
+from engine import distill
+from engine.accel import pick_accel
+from engine.distill.base import Distiller, Diverged
+from engine.errors import Refused
+from engine.runs import checkpoint
+from engine.runs.evaluating import evaluate_and_keep
+from engine.runs.film import Film
+from engine.runs.job import Job, read_data
+from engine.runs.live import Live
+from engine.spec import METHODS, RunSpec, parameters
+from engine.synthetic import SyntheticSet
+
+CHECKPOINT_EVERY = 20.0  # seconds
+METRIC_EVERY = 0.2  # seconds, and longer in long runs
+FRAME_EVERY = 0.3  # seconds, and longer where encoding a frame is slow
+
+
+def distil(job: Job) -> None:
+    """Distil until the budget is used up or someone stops it; then the result, then its test accuracy.
+
+    ``seconds`` of a run are its distilling seconds: setup and steps, compilation included; reading data, drawing
+    frames, writing checkpoints and evaluating are not counted. A resumed run goes on at its checkpoint's seconds.
+    """
+    spec = RunSpec.model_validate(job.run.spec)
+    accel = pick_accel(spec.device, spec.deterministic)
+    data = read_data(job, spec.dataset, spec.size)
+    run = _Distillation(job, spec, data, accel)
+    run.start()
+    run.loop()
+    result = run.finish()
+    if run.diverged:
+        job.store.announce(job.id, "stopped", run.diverged, step=run.step, **run.advice())
+    elif job.stop_asked:
+        job.store.announce(job.id, "stopped", f"Stopped at step {run.step:,}.", step=run.step)
+    else:
+        kept = spec.students == 0 or evaluate_and_keep(
+            job, result, data, spec.final_protocol, seeds=spec.students, seed=spec.seed, accel=accel, step=run.step
+        )
+        job.store.update(job.id, progress=1.0)
+        ending = f"Done: {run.step:,} steps in {run.seconds:.0f} s."
+        if kept:
+            job.store.announce(job.id, "done", ending, step=run.step)
+        else:
+            job.store.announce(job.id, "stopped", "The images are finished; evaluation was stopped.", step=run.step)
+    shutil.rmtree(job.folder / "checkpoint", ignore_errors=True)  # a run that has its result is not resumed
+
+
+class _Distillation:
+    """The loop's state: distiller, clock, film, checkpoints, live accuracy."""
+
+    def __init__(self, job: Job, spec: RunSpec, data: Any, accel: Any):
+        self.job, self.spec, self.data, self.accel = job, spec, data, accel
+        self.store = job.store
+        self.distiller: Distiller = distill.make_distiller(spec.method)
+        self.step = 0
+        self.seconds = 0.0  # distilling seconds, over all sessions of the run
+        self.diverged = ""  # the sentence, once it has
+        self.film: Film
+        self.live: Live
+        self._losses: list[float] = []
+        self._mark = (0, 0.0)  # step and seconds at the last metric event
+        self._next_metric = self._next_frame = 0.0
+        self._next_checkpoint = math.inf
+
+    # ---- stages ----
+
+    def start(self) -> None:
+        """Set the distiller up, or bring it back to its last checkpoint, and show the images."""
+        saved = checkpoint.load(self.job.folder / "checkpoint")
+        self.job.say("Making the initial images." if saved is None else "Going back to the last checkpoint.")
+        began = time.perf_counter()
+        self.distiller.setup(self.spec, self.data, self.accel)
+        if saved is None:
+            self.seconds = time.perf_counter() - began
+            self.store.rewind(self.job.id, -1)  # frames of an earlier try that never reached a checkpoint
+        else:
+            self._restore(saved)
+            self.store.rewind(self.job.id, self.step)
+        self.film = Film(self.store, self.job.id, saved and saved["film"])
+        self.live = Live(self.job, self.spec, self.data, self.accel, saved and saved["live"])
+        synthetic = self.distiller.synthetic()
+        self.film.layout(synthetic, self.accel.describe())
+        self.film.shoot(synthetic, self.step, self.seconds)
+        self._save()
+        message = "Distilling." if saved is None else f"Resumed at step {self.step:,}."
+        self.job.say(message, self.step, machine=self.accel.describe(), resumed=saved is not None)
+
+    def loop(self) -> None:
+        """Steps until the budget is used up, someone stops it, or it diverges."""
+        began, first = time.perf_counter(), self.seconds
+        self._mark = (self.step, self.seconds)
+        while not self._budget_used() and not self.job.stopping(self._save_if_good, self.step):
+            step_began = time.perf_counter()
+            try:
+                report = self.distiller.step()
+                if not math.isfinite(report.loss):
+                    raise Diverged("the loss is not a finite number")
+                taken = time.perf_counter() - step_began
+                self.step, self.seconds = report.step, self.seconds + taken
+                self._losses.append(report.loss)
+                self._show(report.extras, (time.perf_counter() - began) / max(self.seconds - first, 1e-9))
+            except Diverged as error:
+                self._go_back(error)
+                return
+            self.live.work(self.distiller.synthetic, self.step, self.seconds, taken)
+
+    def finish(self) -> SyntheticSet:
+        """The last frame and the result on disk."""
+        try:
+            synthetic = self._images()
+            self._save()
+        except Diverged as error:  # found only now
+            self._go_back(error)
+            synthetic = self._images()
+        self.film.shoot(synthetic, self.step, self.seconds)
+        made = {
+            "spec": self.spec.model_dump(mode="json"),
+            "steps": self.step,
+            "seconds": round(self.seconds, 3),
+            "machine": self.accel.describe(),
+        }
+        result = dataclasses.replace(synthetic, provenance={**synthetic.provenance, **made})
+        result.save(self.job.folder / "result")
+        self.store.update(self.job.id, step=self.step, seconds=self.seconds, progress=self._progress())
+        return result
+
+    def advice(self) -> dict[str, Any]:
+        """The halved learning rate that a page or the command line can offer."""
+        return {"halved": {"lr_img": self._halved()}}
+
+    # ---- inside ----
+
+    def _show(self, extras: dict[str, float], wall_per_second: float) -> None:
+        """A metric event, a frame, a checkpoint: each when it is due."""
+        now = time.perf_counter()
+        if now >= self._next_metric:
+            self._metric(extras, wall_per_second)
+            self._next_metric = now + max(METRIC_EVERY, self.seconds / 3000)
+        if now >= self._next_frame:
+            self.film.shoot(self._images(), self.step, self.seconds)
+            cost = time.perf_counter() - now
+            self._next_frame = now + min(max(FRAME_EVERY, 8 * cost), 0.9)
+        if now >= self._next_checkpoint:
+            self._save()
+
+    def _metric(self, extras: dict[str, float], wall_per_second: float) -> None:
+        steps, seconds = self.step - self._mark[0], self.seconds - self._mark[1]
+        rate = steps / seconds if seconds > 0 else 0.0
+        left = self._seconds_left(rate)
+        values = {
+            **extras,
+            "loss": sum(self._losses) / len(self._losses),  # mean since the last event
+            "seconds": round(self.seconds, 3),
+            "rate": rate,
+            "eta": None if left is None else left * wall_per_second,
+            "images_seen": extras.get("images_seen"),
+        }
+        columns = {"step": self.step, "seconds": self.seconds, "progress": self._progress()}
+        self.store.append(self.job.id, [("metric", self.step, values)], **columns)
+        self._losses, self._mark = [], (self.step, self.seconds)
+
+    def _images(self) -> SyntheticSet:
+        """The images now; ``Diverged`` when they are no longer finite."""
+        try:
+            return self.distiller.synthetic()
+        except Refused as error:
+            raise Diverged(str(error)) from None
+
+    def _save(self) -> None:
+        """A checkpoint; ``Diverged`` when the images are no longer finite."""
+        self._images()
+        state = {
+            "seconds": self.seconds,
+            "film": self.film.state(),
+            "live": self.live.state(),
+            "distiller": self.distiller.state_dict(),
+        }
+        began = time.perf_counter()
+        checkpoint.save(self.job.folder / "checkpoint", self.step, state)
+        now = time.perf_counter()
+        self._next_checkpoint = now + max(CHECKPOINT_EVERY, 20 * (now - began))
+        self.store.update(self.job.id, step=self.step, seconds=self.seconds, progress=self._progress())
+
+    def _save_if_good(self) -> None:
+        with contextlib.suppress(Diverged):  # the checkpoint before stays
+            self._save()
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.distiller.load_state_dict(saved["distiller"])
+        self.step, self.seconds = saved["step"], saved["seconds"]
+
+    def _go_back(self, error: Diverged) -> None:
+        """Return to the last checkpoint's images and put into a sentence what happened."""
+        last = self.step + 1
+        self.job.log(f"diverged at step {last}: {error}")
+        saved = checkpoint.load(self.job.folder / "checkpoint")
+        if saved is None:
+            raise RuntimeError("no checkpoint to go back to")
+        self.distiller.setup(self.spec, self.data, self.accel)
+        self._restore(saved)
+        self.store.rewind(self.job.id, self.step)
+        self.film = Film(self.store, self.job.id, saved["film"])
+        self.film.layout(self.distiller.synthetic(), self.accel.describe())
+        self.diverged = (
+            f"The images diverged near step {last:,}, so the run went back to step {self.step:,}, its last good state. "
+            f"A learning rate of {self._halved():g}, half of this one, may hold."
+        )
+
+    def _halved(self) -> float:
+        row = next(r for r in parameters(METHODS[self.spec.method].parameters) if r.name == "lr_img")
+        return max(self.spec.parameters.lr_img / 2, row.low or 0.0)
+
+    def _budget_used(self) -> bool:
+        spec = self.spec
+        return (spec.steps is not None and self.step >= spec.steps) or (
+            spec.minutes is not None and self.seconds >= spec.minutes * 60
+        )
+
+    def _progress(self) -> float:
+        by_steps = self.step / self.spec.steps if self.spec.steps else 0.0
+        by_time = self.seconds / (self.spec.minutes * 60) if self.spec.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def _seconds_left(self, rate: float) -> float | None:
+        """Distilling seconds left, or None while there is nothing to tell it from."""
+        left = []
+        if self.spec.minutes is not None:
+            left.append(self.spec.minutes * 60 - self.seconds)
+        if self.spec.steps is not None and rate > 0:
+            left.append((self.spec.steps - self.step) / rate)
+        return max(0.0, min(left)) if left else None

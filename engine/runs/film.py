@@ -1,0 +1,106 @@
+"""The frames of a run: what the synthetic images looked like, step by step."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from engine.runs.store import Store
+from engine.synthetic import SyntheticSet
+
+KEEP = 240  # frames kept of the past, evenly spaced …
+RECENT = 60  # … and of the last steps, all of which viewers may be fetching
+WEBP_SIDE = 16_383
+PIXELS = 16_000_000
+
+
+class Film:
+    """Writes layout and frames of one run.
+
+    A frame has one column per class and the images of that class top to bottom, at native size and without padding;
+    cells without an image are black. Of frames further back than the last ``RECENT``, every 2^k-th is kept, with k
+    rising so that they stay below ``KEEP``: the past is evenly spaced whatever the length of the run.
+    """
+
+    def __init__(self, store: Store, id: str, state: dict[str, Any] | None = None):
+        self.store, self.id = store, id
+        self.shots: list[list[int]] = [list(s) for s in state["shots"]] if state else []  # [number, step], ascending
+        self.stride: int = state["stride"] if state else 1
+        self.places: list[int] | None = list(state["places"]) if state else None  # class column of each image
+        self.rows = self.columns = self.every = 0
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs to go on filming; plain numbers and lists."""
+        return {"shots": self.shots, "stride": self.stride, "places": self.places}
+
+    def layout(self, synthetic: SyntheticSet, machine: str) -> None:
+        """Fix where each image goes, by the labels it has now, and say so in the ``layout`` event (once a run)."""
+        if self.places is None:
+            self.places = synthetic.hard_labels.tolist()
+        self.columns = len(synthetic.classes)
+        side = synthetic.images.shape[-1]
+        self.every = -(-self.columns * side // WEBP_SIDE)  # very wide grids are shown coarser
+        side = -(-side // self.every)
+        tallest = max(self.places.count(c) for c in set(self.places))
+        self.rows = max(1, min(tallest, WEBP_SIDE // side, PIXELS // (self.columns * side * side)))
+        if not self.store.events(self.id, kinds=("layout",), limit=1):
+            event = {
+                "columns": self.columns,
+                "rows": self.rows,
+                "size": side,
+                "channels": synthetic.images.shape[1],
+                "classes": list(synthetic.classes),
+                "cells": list(range(self.columns)),
+                "machine": machine,
+            }
+            self.store.append(self.id, [("layout", 0, event)])
+
+    def shoot(self, synthetic: SyntheticSet, step: int, seconds: float) -> None:
+        """Write the frame of ``step`` and its event; thin out the past."""
+        self.store.write_frame(self.id, step, encode(self.grid(synthetic)))
+        self.store.append(self.id, [("frame", step, {"seconds": round(seconds, 3)})])
+        if self.shots and self.shots[-1][1] == step:
+            return
+        self.shots.append([self.shots[-1][0] + 1 if self.shots else 0, step])
+        self._thin()
+
+    def grid(self, synthetic: SyntheticSet) -> np.ndarray:
+        """The frame as uint8 (rows·size, columns·size, channels)."""
+        assert self.places is not None
+        images = synthetic.to_display().numpy()[:, :, :: self.every, :: self.every]
+        channels, side = images.shape[1], images.shape[2]
+        grid = np.zeros((self.rows, side, self.columns, side, channels), np.uint8)
+        filled = [0] * self.columns
+        for image, column in zip(images, self.places, strict=True):
+            if filled[column] < self.rows:
+                grid[filled[column], :, column] = image.transpose(1, 2, 0)
+                filled[column] += 1
+        return grid.reshape(self.rows * side, self.columns * side, channels)
+
+    def _thin(self) -> None:
+        past = self.shots[:-RECENT]
+        while sum(number % self.stride == 0 for number, _ in past) > KEEP:
+            self.stride *= 2
+        gone = [step for number, step in past if number % self.stride]
+        if gone:
+            self.store.drop_frames(self.id, gone)
+            self.shots = [s for s in past if s[0] % self.stride == 0] + self.shots[-RECENT:]
+
+
+def encode(grid: np.ndarray) -> bytes:
+    """A uint8 grid (H, W, 1 or 3) as lossless WebP, the fast way."""
+    image = Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=True, method=0, quality=0)
+    return buffer.getvalue()
+
+
+def publish(store: Store, id: str, synthetic: SyntheticSet, machine: str = "") -> None:
+    """Write a set that is finished from the start as a run's one frame and its result."""
+    film = Film(store, id)
+    film.layout(synthetic, machine)
+    film.shoot(synthetic, 0, 0.0)
+    synthetic.save(store.folder(id) / "result")

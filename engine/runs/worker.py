@@ -1,0 +1,130 @@
+"""A worker process: imports torch once, then takes one run after the other from the store.
+
+``python -m engine.runs.worker``; ``LIMBECK_PARENT`` names the process without which it ends, ``LIMBECK_THREADS`` the
+threads torch may use. SIGTERM has a run in progress saved and marked as interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import torch
+
+from engine import data as datasets
+from engine.accel import pick_accel
+from engine.data.catalogue import availability, default_dataset
+from engine.distill.base import Diverged
+from engine.errors import Refused
+from engine.networks import make_network
+from engine.runs import distil, evaluating, imports
+from engine.runs.executor import cores
+from engine.runs.job import Heart, Job, Left, Released
+from engine.runs.store import Run, Store
+
+JOBS: dict[str, Callable[[Job], None]] = {
+    "distill": distil.distil,
+    "baseline": evaluating.make_baseline,
+    "evaluate": evaluating.evaluate,
+    "import": imports.import_run,
+}
+
+
+def run_job(store: Store, run: Run, *, leaving: threading.Event | None = None, shares: bool = True) -> None:
+    """Do a claimed run, whatever happens in it: its status says how it ended, and nothing is raised."""
+    job = Job(store, run, leaving=leaving, shares=shares)
+    torch.use_deterministic_algorithms(False)  # a run before may have asked for them
+    try:
+        with Heart(store, run.id):
+            JOBS[run.kind](job)
+    except Released:
+        pass
+    except Left:
+        store.announce(run.id, "interrupted", "The program was ended. Resume continues from the last checkpoint.")
+    except Refused as error:
+        store.announce(run.id, "failed", str(error))
+    except Diverged as error:
+        store.announce(run.id, "failed", f"The first step already diverged ({error}). Try a lower learning rate.")
+    except MemoryError:
+        job.log_error()
+        store.announce(run.id, "failed", "There was not enough memory. Try fewer images per class or smaller batches.")
+    except Exception as error:
+        job.log_error()
+        message = f"Something went wrong inside the run ({type(error).__name__}); its log.txt says where."
+        if isinstance(error, torch.OutOfMemoryError):
+            message = "There was not enough memory. Try fewer images per class or smaller batches."
+        if isinstance(error, OSError) and error.errno == 28:
+            message = "The disk is full. Free some space, then resume the run."
+        store.announce(run.id, "failed", message)
+
+
+def settle(niceness: int) -> None:
+    """Threads and priority of a process that runs jobs."""
+    torch.set_num_threads(int(os.environ.get("LIMBECK_THREADS") or cores()))
+    if niceness:
+        with contextlib.suppress(OSError, AttributeError):
+            os.nice(niceness)  # the server, which draws the pages, goes first
+
+
+def main() -> int:
+    """The loop of a worker process."""
+    leaving = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leaving.set())
+    settle(niceness=5)
+    store = Store()
+    parent = int(os.environ.get("LIMBECK_PARENT") or 0)
+    threading.Thread(target=_leave_with_parent, args=(parent, leaving), daemon=True).start()
+    warm_up()
+    ready = store.home / "workers" / f"{os.getpid()}.json"
+    ready.parent.mkdir(exist_ok=True)
+    for stale in ready.parent.glob("*.json"):
+        if not _exists(int(stale.stem)):
+            stale.unlink(missing_ok=True)
+    ready.write_text(json.dumps({"pid": os.getpid(), "at": time.time(), "machine": pick_accel().describe()}))
+    try:
+        while not leaving.is_set():
+            run = store.claim(os.getpid())
+            if run is None:
+                leaving.wait(0.1)
+            else:
+                run_job(store, run, leaving=leaving)
+    finally:
+        ready.unlink(missing_ok=True)
+    return 0
+
+
+def warm_up() -> None:
+    """What the first run would otherwise wait for: torch's first operations and the datasets likely to be asked for."""
+    network = make_network("convnet", 1, 32, 10, width=8)
+    network(torch.zeros(2, 1, 32, 32)).sum().backward()
+    for name in dict.fromkeys(("digits", default_dataset())):
+        if availability(name).how in ("built in", "local"):
+            with contextlib.suppress(Refused, OSError):
+                datasets.load(name)
+
+
+def _leave_with_parent(parent: int, leaving: threading.Event) -> None:
+    while parent and not leaving.wait(1.0):
+        if os.getppid() != parent:
+            leaving.set()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
