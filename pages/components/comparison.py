@@ -1,0 +1,193 @@
+"""The tables and the figure of a comparison, made from what the store knows (torch-free, no Streamlit)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from safetensors import SafetensorError, safe_open
+
+from engine.runs.store import Run, Store
+from engine.spec import METHODS, PROTOCOLS
+from pages.components.marks import MARKS, mark_of
+
+SET_KINDS = ("distill", "baseline", "import")  # the kinds of run that make a set
+COLUMNS = (
+    "run", "name", "kind", "made_by", "dataset", "images", "ipc", "classes", "seed", "protocol", "network", "split",
+    "mean", "std", "students", "accuracies", "distilling_seconds", "evaluating_seconds",
+)  # fmt: skip
+
+
+def names(runs: list[Run]) -> dict[str, str]:
+    """A name for each run that no other of them has: its title, and the end of its id where titles repeat."""
+    count = Counter(run.title for run in runs)
+    return {run.id: run.title if count[run.title] == 1 else f"{run.title} ({run.id[-5:]})" for run in runs}
+
+
+def shape(store: Store, run: Run) -> tuple[int | None, int | None]:
+    """How many images a run's set holds and for how many classes; None where nothing says so yet."""
+    layout = store.events(run.id, kinds=("layout",), limit=1)
+    classes = len(layout[0].data["classes"]) if layout else None
+    folder = store.result_folder(run.id)
+    if folder is not None:
+        with contextlib.suppress(OSError, SafetensorError, IndexError):
+            with safe_open(folder / "synthetic.safetensors", framework="numpy") as file:
+                return file.get_slice("images").get_shape()[0], classes
+    ipc = run.spec.get("ipc")
+    return (ipc * classes if ipc and classes else None), classes
+
+
+def made_by(run: Run) -> str:
+    """The method or the kind of baseline, in words."""
+    if run.kind == "distill":
+        return METHODS[run.spec["method"]].name
+    return str(run.spec.get("kind", "import")) if run.kind == "baseline" else "import"
+
+
+def tidy(store: Store, runs: list[Run]) -> pd.DataFrame:
+    """One row per set, protocol, network and split: the latest such evaluation. Accuracies are fractions in [0, 1].
+
+    A set that was never evaluated has one row without accuracies. ``accuracies`` holds those of the single students,
+    separated by spaces; seconds are seconds of computing.
+    """
+    called, latest = names(runs), {}
+    for e in store.evaluations([run.id for run in runs]):
+        latest[e["run"], e["protocol"], e["network"], e.get("split", "test")] = e
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        images, classes = shape(store, run)
+        about = {
+            "run": run.id,
+            "name": called[run.id],
+            "kind": mark_of(run).name,
+            "made_by": made_by(run),
+            "dataset": run.dataset,
+            "images": images,
+            "ipc": images / classes if images and classes else None,
+            "classes": classes,
+            "seed": run.spec.get("seed"),
+            "distilling_seconds": run.seconds or None,
+        }
+        mine = [e for key, e in latest.items() if key[0] == run.id]
+        rows += [
+            about
+            | {
+                "protocol": e["protocol"],
+                "network": e["network"],
+                "split": e.get("split", "test"),
+                "mean": e["mean"],
+                "std": e["std"],
+                "students": len(e["accuracies"]),
+                "accuracies": " ".join(f"{a:.6g}" for a in e["accuracies"]),
+                "evaluating_seconds": e.get("seconds"),
+            }
+            for e in mine
+        ] or [about]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def group_name(protocol: str, network: str, split: str) -> str:
+    """What heads a column of accuracies: everything two numbers must share to be compared."""
+    return f"{protocol}, {network}" + ("" if split == "test" else f", {split}")
+
+
+def groups(table: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
+    """The (protocol, network, split) found in a tidy table by their names, in the protocols' own order."""
+    found = {tuple(k) for k in table[["protocol", "network", "split"]].dropna().itertuples(index=False)}
+    ranked = sorted(found, key=lambda k: (PROTOCOLS.index(k[0]) if k[0] in PROTOCOLS else 99, k[2] != "test", k[1]))
+    return {group_name(*key): key for key in ranked}
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in words, short."""
+    if seconds is None or pd.isna(seconds):
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def percent(mean: float, std: float, students: int) -> str:
+    """Fractions as people read them."""
+    if students < 2:
+        return f"{100 * mean:.1f} % (1 student)"
+    return f"{100 * mean:.1f} ± {100 * std:.1f} % ({students:.0f} students)"
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """The table people read: one row per set, one column per protocol and network; two never share a column."""
+    rows = []
+    for _, mine in table.groupby("run", sort=False):
+        first = mine.iloc[0]
+        mark = next(m for m in MARKS.values() if m.name == first["kind"])
+        row = {"Set": first["name"], "Kind": f"{mark.sign} {first['kind']}", "Images": _images(first)}
+        for name, key in groups(table).items():
+            match = mine[(mine["protocol"] == key[0]) & (mine["network"] == key[1]) & (mine["split"] == key[2])]
+            row[name] = percent(*match.iloc[0][["mean", "std", "students"]]) if len(match) else "–"
+        row["Distilling"] = duration(first["distilling_seconds"])
+        total = mine["evaluating_seconds"].dropna()
+        row["Evaluating"] = duration(total.sum()) if len(total) else "–"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _images(row: pd.Series) -> str:
+    if pd.isna(row["images"]) or pd.isna(row["classes"]):
+        return "–"
+    return f"{row['images']:.0f} ({row['ipc']:.3g} × {row['classes']:.0f} classes)"
+
+
+def chart(table: pd.DataFrame, key: tuple[str, str, str]) -> go.Figure:
+    """Accuracy of each set under one protocol: the mean ± one standard deviation, and faintly each student."""
+    same = table[(table["protocol"] == key[0]) & (table["network"] == key[1]) & (table["split"] == key[2])]
+    same = same.sort_values("mean")
+    figure = go.Figure()
+    for mark in MARKS.values():
+        some = same[same["kind"] == mark.name]
+        if some.empty:
+            continue
+        single = [(100 * float(a), row.name_) for row in some.rename(columns={"name": "name_"}).itertuples()
+                  for a in row.accuracies.split()]  # fmt: skip
+        figure.add_scatter(
+            x=[a for a, _ in single],
+            y=[n for _, n in single],
+            mode="markers",
+            marker={"color": mark.colour, "symbol": mark.symbol, "size": 8, "opacity": 0.35},
+            hovertemplate="%{x:.1f} %<extra>one student</extra>",
+            showlegend=False,
+        )
+        figure.add_scatter(
+            x=100 * some["mean"],
+            y=some["name"],
+            error_x={"array": 100 * some["std"].fillna(0), "thickness": 2, "width": 6},
+            mode="markers",
+            name=mark.name,
+            marker={"color": mark.colour, "symbol": mark.symbol, "size": 14},
+            customdata=some[["std", "students"]].assign(std=100 * some["std"].fillna(0)),
+            hovertemplate="%{y}<br>%{x:.1f} ± %{customdata[0]:.1f} %, %{customdata[1]} students<extra></extra>",
+        )
+    figure.update_layout(
+        height=130 + 46 * len(same),
+        margin={"l": 8, "r": 16, "t": 8, "b": 8},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        font={"size": 15},
+        xaxis={
+            "title": f"Test accuracy (%), {group_name(*key)}"
+            if key[2] == "test"
+            else f"Accuracy (%), {group_name(*key)}",
+            "zeroline": False,
+            "tickfont": {"size": 14},
+        },
+        yaxis={
+            "categoryorder": "array",
+            "categoryarray": list(same["name"]),
+            "automargin": True,
+            "tickfont": {"size": 14},
+        },
+    )
+    return figure
