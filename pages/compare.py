@@ -1,0 +1,289 @@
+"""Compare: which small set trains the better student? Distilled sets and baselines of one dataset, side by side."""
+
+from __future__ import annotations
+
+import time
+
+import pandas as pd
+import streamlit as st
+from engine.data.catalogue import DATASETS, availability
+
+from engine.errors import Refused
+from engine.runs.store import Run, Store
+from engine.spec import BASELINES, NETWORKS, PROTOCOLS, BaselineSpec, EvaluationSpec, build_spec, parameters
+from pages.components import comparison
+from pages.components.grid import class_grid, data_url
+from pages.components.marks import mark_of
+from pages.components.shared import dataset_title, executor, store
+
+FIRST = 4  # sets shown when nothing was chosen
+KINDS = {
+    "random": "Random real images",
+    "optimised": "Optimised: the best of many random sets",
+    "kmeans": "k-means: the centres",
+    "kmeans-real": "k-means: the real images nearest to the centres",
+    "average": "Class average",
+    "herding": "Herding",
+    "kcenter": "k-center",
+}
+ACTIVE = ("queued", "running", "paused")
+
+
+# ---- what is there --------------------------------------------------------------------------------------------------
+
+
+def sets_of(where: Store, dataset: str) -> list[Run]:
+    """The runs of a dataset that made a set or are making one, newest first."""
+    runs = where.runs(kinds=comparison.SET_KINDS, dataset=dataset, limit=500)
+    return [r for r in runs if r.status in ACTIVE or where.result_folder(r.id)]
+
+
+def datasets_there(where: Store) -> list[str]:
+    """Datasets that have sets, latest first, then those that could have."""
+    used = [r.dataset for r in where.runs(kinds=comparison.SET_KINDS, limit=1000)]
+    ready = [name for name in DATASETS if availability(name).ready]
+    return list(dict.fromkeys([*used, *ready]))
+
+
+def listed(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def remember(**values: str) -> None:
+    """Put into the address what a reload or a shared link needs to show the same."""
+    for key, value in values.items():
+        if st.query_params.get(key) != value:
+            st.query_params[key] = value
+
+
+# ---- doing ----------------------------------------------------------------------------------------------------------
+
+
+def submit(kind: str, **values: object) -> str | None:
+    """Queue a run; a refusal is shown and nothing is queued."""
+    try:
+        return executor().submit(kind, build_spec(kind, **values))
+    except Refused as refused:
+        st.session_state.compare_refused = str(refused)
+        return None
+
+
+def make_baseline(dataset: str) -> None:
+    state = st.session_state
+    run = submit(
+        "baseline", dataset=dataset, kind=state.baseline_kind, ipc=state.baseline_ipc, seed=state.baseline_seed,
+        protocol=state.baseline_protocol, students=state.baseline_students,
+    )  # fmt: skip
+    if run:
+        state.compare_runs = [*state.compare_runs, run]
+        st.toast(f"Queued: {KINDS[state.baseline_kind]}.")
+
+
+def evaluate(names: dict[str, str]) -> None:
+    state = st.session_state
+    run = submit(
+        "evaluate", source=state.evaluate_source, protocol=state.evaluate_protocol, network=state.evaluate_network,
+        seeds=state.evaluate_students,
+    )  # fmt: skip
+    if run:
+        st.toast(f"Queued: {names[state.evaluate_source]} under the {state.evaluate_protocol} protocol.")
+
+
+def stop(run: Run) -> None:
+    try:
+        executor().cancel(run.id)
+    except Refused as refused:
+        st.toast(str(refused), icon=":material/error:", duration="long")
+
+
+def forget_choice() -> None:
+    """Another dataset: its own sets are chosen anew."""
+    st.session_state.pop("compare_runs", None)
+    for key in ("runs", "protocol"):
+        st.query_params.pop(key, None)
+
+
+# ---- drawing --------------------------------------------------------------------------------------------------------
+
+
+def baseline_form(dataset: str) -> None:
+    row = {p.name: p for p in parameters(BaselineSpec)}
+    st.selectbox(row["kind"].label, BASELINES, format_func=KINDS.get, key="baseline_kind", help=row["kind"].help)
+    left, right = st.columns(2)
+    left.number_input(row["ipc"].label, 1, int(row["ipc"].high or 100), 1, key="baseline_ipc", help=row["ipc"].help)
+    right.number_input(row["seed"].label, 0, value=0, step=1, key="baseline_seed", help=row["seed"].help)
+    left.selectbox(row["protocol"].label, PROTOCOLS, key="baseline_protocol", help=row["protocol"].help)
+    right.number_input(
+        row["students"].label, 0, int(row["students"].high or 20), 3, key="baseline_students", help=row["students"].help
+    )
+    st.button("Make this baseline", type="primary", on_click=make_baseline, args=(dataset,))
+
+
+def evaluation_form(ready: list[Run], names: dict[str, str]) -> None:
+    if not ready:
+        st.write("No set of this dataset is finished yet: distil one, or make a baseline.")
+        return
+    row = {p.name: p for p in parameters(EvaluationSpec)}
+    st.selectbox(
+        row["source"].label, [r.id for r in ready], format_func=names.get, key="evaluate_source",
+        help="The set that students are trained on.",
+    )  # fmt: skip
+    left, right = st.columns(2)
+    left.selectbox(row["protocol"].label, PROTOCOLS, key="evaluate_protocol", help=row["protocol"].help)
+    right.selectbox(
+        row["network"].label, [None, *NETWORKS], format_func=lambda n: n or "the protocol's own",
+        key="evaluate_network", help=row["network"].help,
+    )  # fmt: skip
+    left.number_input(
+        row["seeds"].label, 1, int(row["seeds"].high or 20), 3, key="evaluate_students", help=row["seeds"].help
+    )
+    st.button("Evaluate this set", type="primary", on_click=evaluate, args=(names,))
+
+
+def at_work(where: Store, dataset: str, before: frozenset[str]) -> None:
+    """What is queued or running on this dataset; redraws the page once something has ended."""
+    active = where.runs(dataset=dataset, statuses=ACTIVE)
+    if frozenset(r.id for r in active) != before:
+        st.rerun()
+    for run in reversed(active):
+        left, right = st.columns([6, 1], vertical_alignment="center", wrap=False)
+        message = run.message
+        if run.status == "queued":
+            ahead = where.queue_position(run.id)
+            message = "Waiting: next in the queue." if ahead == 0 else f"Waiting: {ahead} before it in the queue."
+        left.progress(min(max(run.progress, 0.0), 1.0), f"{run.title} — {message}")
+        right.button("Stop", key=f"stop-{run.id}", on_click=stop, args=(run,), width="stretch")
+
+
+def failures(where: Store, dataset: str) -> None:
+    """Jobs of this page that failed a short while ago, in their own words."""
+    for run in where.runs(kinds=("baseline", "evaluate", "import"), dataset=dataset, statuses=("failed",), limit=3):
+        if time.time() - (run.finished or 0) < 600:
+            st.warning(f"{run.title}: {run.message}", icon=":material/error:")
+
+
+def picture(where: Store, run: Run, name: str) -> None:
+    mark = mark_of(run)
+    note = "" if run.status == "done" else f" · {run.status}"
+    st.markdown(f"**{name}**  \n:gray[{mark.sign} {mark.name}{note}]")
+    frames, layout = where.frames(run.id), where.events(run.id, kinds=("layout",), limit=1)
+    path = where.frame_path(run.id, frames[-1]) if frames else None
+    if path is None or not layout:
+        st.caption("No images yet: they appear here once a worker has made them.")
+        return
+    class_grid(data_url(path), layout[0].data["classes"], alt=f"Images of {name}, one column per class")
+
+
+def pictures(where: Store, runs: list[Run], names: dict[str, str]) -> None:
+    width = 1 if len(runs) == 1 else 2
+    for start in range(0, len(runs), width):
+        for column, run in zip(st.columns(width, gap="medium"), runs[start : start + width], strict=False):
+            with column:
+                picture(where, run, names[run.id])
+
+
+def numbers(table: pd.DataFrame, dataset: str) -> None:
+    st.subheader("Accuracy and time")
+    st.table(comparison.wide(table), hide_index=True, border="horizontal")
+    st.caption(
+        "Accuracy on the test images: mean ± standard deviation over students trained from different seeds. "
+        "A column holds one protocol and one network, because only such numbers can be compared."
+    )
+    st.download_button(
+        "Download the data (CSV)",
+        table.to_csv(index=False),
+        f"limbeck-{dataset.split(':')[0]}-comparison.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+    groups = comparison.groups(table)
+    if not groups:
+        st.info(
+            "None of these sets has been evaluated yet. “Evaluate a set” above trains students on one and tests them."
+        )
+        return
+    if st.session_state.get("compare_protocol") not in groups:
+        wanted = st.query_params.get("protocol")
+        st.session_state.compare_protocol = wanted if wanted in groups else next(iter(groups))
+    chosen = st.segmented_control(
+        "Protocol and network of the chart", list(groups), key="compare_protocol", required=True,
+        help="Numbers of two protocols are never drawn together.",
+    )  # fmt: skip
+    remember(protocol=chosen)
+    st.plotly_chart(
+        comparison.chart(table, groups[chosen]),
+        key="compare_chart",
+        config={"displayModeBar": False},
+        alt=f"Accuracy of each set under {chosen}; the table above holds the same numbers",
+    )
+
+
+# ---- the page -------------------------------------------------------------------------------------------------------
+
+
+def page() -> None:
+    where, state = store(), st.session_state
+    st.title("Compare")
+    st.write("Which handful of images teaches a network most? Distilled sets and real images of the same number.")
+
+    options = datasets_there(where)
+    wanted = st.query_params.get("dataset", "")
+    if "compare_dataset" not in state:
+        asked = where.run((listed(st.query_params.get("runs", "")) or [""])[0])
+        state.compare_dataset = next((d for d in (wanted, asked and asked.dataset) if d in options), options[0])
+    left, right = st.columns([1, 3])
+    dataset = left.selectbox(
+        "Dataset", options, format_func=dataset_title, key="compare_dataset", on_change=forget_choice,
+        help="Sets can only be compared when they stand for the same dataset.",
+    )  # fmt: skip
+
+    sets = sets_of(where, dataset)
+    known = [r.id for r in sets]
+    names = comparison.names(sets)
+    if "compare_runs" not in state:
+        asked = st.query_params.get("runs")
+        state.compare_runs = (
+            listed(asked) if asked is not None else [r.id for r in sets if r.kind != "evaluate"][:FIRST]
+        )
+        if wanted not in ("", dataset):
+            st.info(f"There is nothing of a dataset “{wanted[:80]}” here; this is {dataset_title(dataset)}.")
+    lost = [r for r in state.compare_runs if r not in known]
+    if lost:
+        st.info(f"Left out, because {dataset_title(dataset)} has no such set here: {', '.join(x[:60] for x in lost)}.")
+    state.compare_runs = list(dict.fromkeys(r for r in state.compare_runs if r in known))
+    chosen = right.multiselect(
+        "Sets", known, format_func=names.get, key="compare_runs",
+        help="Finished and running distillations, baselines and imported sets of this dataset.",
+    )  # fmt: skip
+    remember(dataset=dataset, runs=",".join(chosen))
+
+    with st.container(horizontal=True):
+        with st.popover("Make a baseline", icon=":material/add:"):
+            baseline_form(dataset)
+        with st.popover("Evaluate a set", icon=":material/fact_check:"):
+            evaluation_form([r for r in sets if where.result_folder(r.id)], names)
+        st.page_link("pages/distil.py", label="Distil a set", icon=":material/water_drop:", query_params={"d": dataset})
+    refused = state.pop("compare_refused", None)
+    if refused:
+        st.error(refused)
+
+    active = frozenset(r.id for r in where.runs(dataset=dataset, statuses=ACTIVE))
+    st.fragment(at_work, run_every=0.7 if active else None)(where, dataset, active)
+    failures(where, dataset)
+
+    runs = [r for r in sets if r.id in chosen]
+    runs.sort(key=lambda r: chosen.index(r.id))
+    if not sets:
+        st.info(
+            f"Nothing of {dataset_title(dataset)} is here yet. Make a baseline (random real images take a second), "
+            "or distil a set, and it appears here."
+        )
+    elif not runs:
+        st.info("Choose two or more sets above to see their images and accuracies side by side.")
+    else:
+        pictures(where, runs, names)
+        numbers(comparison.tidy(where, runs), dataset)
+
+
+page()

@@ -1,0 +1,248 @@
+"""Your images: bring a folder of images by class, or a distilled set made elsewhere."""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+import shutil
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import streamlit as st
+from engine.data.catalogue import DATASETS, availability
+from engine.data.folder_check import FolderReport, check_folder
+from PIL import Image, ImageOps
+
+from engine.errors import Refused
+from engine.home import limbeck_home
+from engine.spec import ImportSpec, RunSpec, build_spec, parameters
+from pages.components.grid import class_grid, data_url
+from pages.components.shared import dataset_title, executor, store
+
+PREVIEW_CLASSES, PREVIEW_ROWS, PREVIEW_SIDE = 20, 4, 48
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+
+
+# ---- files that people send -----------------------------------------------------------------------------------------
+
+
+def keep(upload: IO[bytes] | None, name: str) -> Path | None:
+    """Save an upload under a folder of its own whose name nobody chose; only the file's stem is the sender's."""
+    if upload is None:
+        return None
+    folder = limbeck_home() / "uploads" / secrets.token_hex(8)
+    folder.mkdir(parents=True)
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).stem).strip("-")[:60] or "images"
+    path = folder / f"{stem}{Path(name).suffix.lower()}"
+    aside = folder / ".aside"
+    with aside.open("wb") as file:
+        shutil.copyfileobj(upload, file)
+    return aside.rename(path)
+
+
+def take_zip() -> None:
+    """An upload arrived: keep it when it holds images by class, else say what is wrong and forget it."""
+    state = st.session_state
+    upload = state.data_upload
+    if upload is None:
+        return
+    path = keep(upload, upload.name)
+    try:
+        check_folder(path)
+    except Refused as refused:
+        state.data_refused = f"{upload.name}: {refused}"
+        shutil.rmtree(path.parent, ignore_errors=True)
+        return
+    state.data_path = str(path)
+
+
+@st.cache_data(ttl=600, max_entries=20, show_spinner="Checking the images")
+def checked(path: str, fingerprint: tuple[int, int]) -> FolderReport:
+    """The checker's report; ``fingerprint`` makes a changed file be checked anew."""
+    return check_folder(Path(path))
+
+
+def examples(path: Path, classes: list[str]) -> dict[str, list[bytes]]:
+    """The first few files of each class, from a folder or a zip."""
+    found: dict[str, list[bytes]] = {c: [] for c in classes}
+    if path.is_dir():
+        files = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGES and not p.is_symlink())
+        for file in files:
+            mine = found.get(file.parent.name)
+            if mine is not None and len(mine) < PREVIEW_ROWS:
+                mine.append(file.read_bytes())
+        return found
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(archive.namelist()):
+            entry = Path(name)
+            mine = found.get(entry.parent.name)
+            if entry.suffix.lower() in IMAGES and mine is not None and len(mine) < PREVIEW_ROWS:
+                mine.append(archive.read(name))
+    return found
+
+
+@st.cache_data(ttl=600, max_entries=20, show_spinner=False)
+def sheet(path: str, fingerprint: tuple[int, int], classes: tuple[str, ...]) -> bytes:
+    """A contact sheet as PNG: one column per class, a few images each."""
+    side = PREVIEW_SIDE
+    out = Image.new("RGB", (len(classes) * side, PREVIEW_ROWS * side), "#808080")
+    for column, contents in enumerate(examples(Path(path), list(classes)).values()):
+        for row, content in enumerate(contents):
+            try:
+                image = Image.open(io.BytesIO(content)).convert("RGB")
+            except (OSError, ValueError, Image.DecompressionBombError):
+                continue
+            out.paste(ImageOps.fit(image, (side, side)), (column * side, row * side))
+    buffer = io.BytesIO()
+    out.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# ---- images by class ------------------------------------------------------------------------------------------------
+
+
+def images_by_class() -> str | None:
+    """Upload or path, checked and shown; returns the dataset's name when all is well."""
+    state = st.session_state
+    if "data_path" not in state:
+        state.data_path = st.query_params.get("dataset", "").removeprefix("folder:")
+    st.file_uploader(
+        "A .zip of images by class", type=["zip"], key="data_upload", on_change=take_zip, max_upload_size=200,
+        help="One folder per class, with its images inside. Folders train and test around them are used as they are.",
+    )  # fmt: skip
+    st.text_input(
+        "or a folder or .zip on this machine", key="data_path",
+        help="The path of a folder that holds one folder per class.",
+    )  # fmt: skip
+    refused = state.pop("data_refused", None)
+    if refused:
+        st.error(refused)
+
+    text = state.data_path.strip()
+    if not text:
+        st.query_params.pop("dataset", None)
+        st.caption("For instance: cats/1.jpg, cats/2.jpg, dogs/1.jpg … 2 to 100 classes; any size, PNG, JPEG or WebP.")
+        return None
+    try:
+        path = Path(text).expanduser().resolve()
+        stat = path.stat()
+        fingerprint = (stat.st_mtime_ns, stat.st_size)
+        report = checked(str(path), fingerprint)
+    except Refused as refused:
+        st.error(str(refused))
+        return None
+    except (OSError, ValueError, RuntimeError):
+        st.error(f"There is no folder or .zip at “{text[:200]}”. Give the path of one that this machine can read.")
+        return None
+    name = f"folder:{path}"
+    if st.query_params.get("dataset") != name:
+        st.query_params["dataset"] = name
+
+    counts = [report.counts[c] for c in report.classes] if isinstance(report.counts, dict) else list(report.counts)
+    classes = tuple(report.classes)
+    st.success(f"{sum(counts):,} images of {len(classes)} classes, {min(counts):,} to {max(counts):,} each.")
+    for warning in report.warnings:
+        st.warning(warning)
+    shown = classes[:PREVIEW_CLASSES]
+    class_grid(
+        data_url(content=sheet(str(path), fingerprint, shown), mime="image/png"),
+        [f"{c} ({n:,})" for c, n in zip(shown, counts, strict=False)],
+        alt=f"The first {PREVIEW_ROWS} images of each class",
+    )
+    if len(classes) > len(shown):
+        st.caption(f"The first {len(shown)} of {len(classes)} classes.")
+    st.page_link(
+        "pages/distil.py", label="Distil these", icon=":material/water_drop:", query_params={key_of_dataset: name}
+    )
+    return name
+
+
+key_of_dataset = next(p.key for p in parameters(RunSpec) if p.name == "dataset")
+
+
+# ---- a set from elsewhere -------------------------------------------------------------------------------------------
+
+
+def submit_import() -> None:
+    state = st.session_state
+    if state.import_file is None:
+        state.import_refused = "Choose the .pt file first."
+        return
+    path = keep(state.import_file, state.import_file.name)
+    labels = keep(state.import_labels, state.import_labels.name) if state.import_labels else None
+    try:
+        spec = build_spec(
+            "import", path=str(path), labels=str(labels) if labels else None, per_class=state.import_per_class,
+            dataset=state.import_dataset,
+        )  # fmt: skip
+        run = executor().submit("import", spec, title=f"{Path(state.import_file.name).stem[:60]}, imported")
+    except Refused as refused:
+        state.import_refused = str(refused)
+        return
+    state.import_run = run
+
+
+def importing(run_id: str, before: str) -> None:
+    """How the import fares; redraws the page when its status has changed."""
+    run = store().run(run_id)
+    if run is None:
+        st.caption(f"There is no import “{run_id[:80]}” here any more.")
+        return
+    if run.status != before:
+        st.rerun()
+    if run.status in ("failed", "interrupted", "stopped"):
+        st.error(run.message)
+    elif run.status == "done":
+        st.success(f"{run.title}: ready.")
+        st.page_link(
+            "pages/compare.py", label="Compare it", icon=":material/compare:",
+            query_params={"dataset": run.dataset, "runs": run.id},
+        )  # fmt: skip
+    else:
+        st.progress(min(max(run.progress, 0.0), 1.0), f"{run.title} — {run.message}")
+
+
+def a_set_from_elsewhere(own: str | None) -> None:
+    state = st.session_state
+    row = {p.name: p for p in parameters(ImportSpec)}
+    left, right = st.columns(2)
+    left.file_uploader(
+        "Images: a .pt file, or a set downloaded from here", type=["pt", "pth", "zip"], key="import_file",
+        max_upload_size=200,
+        help="A float tensor N×C×H×W, normalised or in [0, 1], alone or with its labels. Files that hold program code "
+        "are refused.",
+    )  # fmt: skip
+    right.file_uploader(
+        "Labels: a second .pt file, where the first has none", type=["pt", "pth"], key="import_labels",
+        max_upload_size=50, help=row["labels"].help,
+    )  # fmt: skip
+    options = [*([own] if own else []), *(name for name in DATASETS if availability(name).ready)]
+    left.selectbox(
+        row["dataset"].label, options, format_func=dataset_title, key="import_dataset", help=row["dataset"].help
+    )
+    right.number_input(
+        f"{row['per_class'].label}, where no file has labels", int(row["per_class"].low or 1),
+        int(row["per_class"].high or 1000), None, key="import_per_class", help=row["per_class"].help,
+    )  # fmt: skip
+    st.button("Import this set", on_click=submit_import, icon=":material/upload:")
+    refused = state.pop("import_refused", None)
+    if refused:
+        st.error(refused)
+    run_id = state.get("import_run") or st.query_params.get("import")
+    if run_id:
+        st.query_params["import"] = run_id
+        run = store().run(run_id)
+        going = run is not None and run.status in ("queued", "running", "paused")
+        st.fragment(importing, run_every=0.5 if going else None)(run_id, run.status if run else "")
+
+
+# ---- the page -------------------------------------------------------------------------------------------------------
+
+st.title("Your images")
+st.write("Distil images of your own, or bring a distilled set made with other code and test it here.")
+st.subheader("Images by class")
+mine = images_by_class()
+st.subheader("A distilled set from elsewhere")
+a_set_from_elsewhere(mine)
