@@ -82,9 +82,42 @@ class DCParameters(_Frozen):
 class FRePoParameters(_Frozen):
     """Neural feature regression with pooling."""
 
-    lr_img: float = field(3e-3, "Learning rate", "lr", "Step size of Adam on pixels and labels.", ge=1e-6, le=10.0)
+    lr_img: float = field(3e-3, "Learning rate", "lr", "Step size of Adam on the pixels.", ge=1e-6, le=10.0)
+    label_rate: float = field(
+        1.0,
+        "Label learning rate",
+        "lrl",
+        "Step size of Adam on the labels, as a multiple of that on the pixels.",
+        True,
+        ge=0.0,
+        le=100.0,
+    )
     batch_real: int = field(
-        512, "Real images per step", "br", "Real images whose labels the regression must predict.", True, ge=16, le=4096
+        1024,
+        "Real images per look",
+        "br",
+        "Real images whose labels the regression must predict.",
+        True,
+        ge=16,
+        le=8192,
+    )
+    reuse: int = field(
+        8,
+        "Steps per look",
+        "re",
+        "Image updates for which a network's view of the real images is kept; 1 as in the paper.",
+        True,
+        ge=1,
+        le=1000,
+    )
+    advance: int = field(
+        4,
+        "Training steps per look",
+        "adv",
+        "Steps that a network trains on the synthetic set before it looks again; 1 as in the paper.",
+        True,
+        ge=0,
+        le=1000,
     )
     pool: int = field(
         8, "Networks in the pool", "pool", "Networks of staggered age that provide the features.", True, ge=1, le=64
@@ -342,7 +375,7 @@ def parameters(model: type[BaseModel]) -> list[Parameter]:
     return rows
 
 
-def build_spec(kind: str = "distill", **values: Any) -> Any:
+def build_spec(kind: str = "distill", /, **values: Any) -> Any:
     """A validated spec from flat values (fields and, for a run, method parameters side by side).
 
     Raises ``Refused`` with a sentence per problem. Method parameters that belong only to other methods are refused

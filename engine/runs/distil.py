@@ -21,7 +21,7 @@ from engine.runs.live import Live
 from engine.spec import METHODS, RunSpec, parameters
 from engine.synthetic import SyntheticSet
 
-CHECKPOINT_EVERY = 20.0  # seconds
+CHECKPOINT_EVERY = 20.0  # seconds, and more often while a run is young
 METRIC_EVERY = 0.2  # seconds, and longer in long runs
 FRAME_EVERY = 0.3  # seconds, and longer where encoding a frame is slow
 
@@ -93,6 +93,8 @@ class _Distillation:
         self.film.layout(synthetic, self.accel.describe())
         self.film.shoot(synthetic, self.step, self.seconds)
         self._save()
+        if saved is None:
+            self.live.begin(synthetic)
         message = "Distilling." if saved is None else f"Resumed at step {self.step:,}."
         self.job.say(message, self.step, machine=self.accel.describe(), resumed=saved is not None)
 
@@ -189,7 +191,7 @@ class _Distillation:
         began = time.perf_counter()
         checkpoint.save(self.job.folder / "checkpoint", self.step, state)
         now = time.perf_counter()
-        self._next_checkpoint = now + max(CHECKPOINT_EVERY, 20 * (now - began))
+        self._next_checkpoint = now + max(min(CHECKPOINT_EVERY, 3 + self.seconds), 20 * (now - began))
         self.store.update(self.job.id, step=self.step, seconds=self.seconds, progress=self._progress())
 
     def _save_if_good(self) -> None:
