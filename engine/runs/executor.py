@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -64,19 +63,11 @@ class LocalExecutor:
 
     def ready(self) -> bool:
         """Whether a worker has imported torch and waits for runs or does one."""
-        return any(
-            w is not None and w.poll() is None and _ready_file(self.store, w.pid).exists() for w in self._workers
-        )
+        return bool(self.store.workers())
 
     def machine(self) -> str:
-        """What the ready workers compute on, in words; empty while none is ready."""
-        for worker in self._workers:
-            if worker is not None:
-                try:
-                    return json.loads(_ready_file(self.store, worker.pid).read_text())["machine"]
-                except (OSError, ValueError, KeyError):
-                    continue
-        return ""
+        """What the workers compute on, in words; empty while none is ready."""
+        return next((worker["machine"] for worker in self.store.workers()), "")
 
     def shutdown(self, patience: float = 6.0) -> None:
         """Stop the workers and all they started. A run in progress saves a checkpoint and becomes interrupted."""
@@ -95,7 +86,6 @@ class LocalExecutor:
                     pass
                 _signal(worker, signal.SIGKILL, group=True)
                 worker.wait()
-                _ready_file(self.store, worker.pid).unlink(missing_ok=True)
             self._workers = [None] * self.slots
         self.store.sweep()
 
@@ -116,7 +106,6 @@ class LocalExecutor:
                 if worker is not None:
                     log.warning("worker %d ended with status %s", worker.pid, worker.returncode)
                     _signal(worker, signal.SIGKILL, group=True)  # compilers it had started
-                    _ready_file(self.store, worker.pid).unlink(missing_ok=True)
                     self._workers[slot] = None
                 if time.monotonic() >= self._not_before[slot]:
                     self._workers[slot] = self._spawn()
@@ -145,10 +134,6 @@ class LocalExecutor:
         path = self.store.home / "workers.log"
         fresh = not path.exists() or path.stat().st_size > LOG_LIMIT
         return path.open("wb" if fresh else "ab")
-
-
-def _ready_file(store: Store, pid: int) -> Path:
-    return store.home / "workers" / f"{pid}.json"
 
 
 def _signal(worker: subprocess.Popen[bytes], number: int, group: bool = False) -> None:

@@ -265,6 +265,30 @@ class Store:
         with self._transaction() as db:
             db.executemany("DELETE FROM events WHERE run = ? AND kind = 'frame' AND step = ?", [(id, s) for s in steps])
 
+    def workers(self) -> list[dict[str, Any]]:
+        """The living worker processes that are ready for runs: pid, machine (in words), when they became ready."""
+        found = []
+        for path in (self.home / "workers").glob("*.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                worker = json.loads(path.read_text())
+                if alive(worker["pid"], worker["worker"], None, 0.0):
+                    found.append(worker)
+                else:
+                    path.unlink(missing_ok=True)
+        return found
+
+    @contextlib.contextmanager
+    def present(self, machine: str) -> Iterator[None]:
+        """While the block runs, this process counts among ``workers``."""
+        path = self.home / "workers" / f"{os.getpid()}.json"
+        path.parent.mkdir(exist_ok=True)
+        facts = {"pid": os.getpid(), "worker": signature(os.getpid()), "machine": machine, "at": time.time()}
+        _write_aside(path, json.dumps(facts))
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
     def sweep(self) -> list[str]:
         """Mark the runs whose worker is gone as interrupted; returns their ids."""
         now, found = time.time(), []

@@ -7,12 +7,10 @@ threads torch may use. SIGTERM has a run in progress saved and marked as interru
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 
 import torch
@@ -82,21 +80,13 @@ def main() -> int:
     parent = int(os.environ.get("LIMBECK_PARENT") or 0)
     threading.Thread(target=_leave_with_parent, args=(parent, leaving), daemon=True).start()
     warm_up()
-    ready = store.home / "workers" / f"{os.getpid()}.json"
-    ready.parent.mkdir(exist_ok=True)
-    for stale in ready.parent.glob("*.json"):
-        if not _exists(int(stale.stem)):
-            stale.unlink(missing_ok=True)
-    ready.write_text(json.dumps({"pid": os.getpid(), "at": time.time(), "machine": pick_accel().describe()}))
-    try:
+    with store.present(pick_accel().describe()):
         while not leaving.is_set():
             run = store.claim(os.getpid())
             if run is None:
                 leaving.wait(0.1)
             else:
                 run_job(store, run, leaving=leaving)
-    finally:
-        ready.unlink(missing_ok=True)
     return 0
 
 
@@ -114,16 +104,6 @@ def _leave_with_parent(parent: int, leaving: threading.Event) -> None:
     while parent and not leaving.wait(1.0):
         if os.getppid() != parent:
             leaving.set()
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 if __name__ == "__main__":

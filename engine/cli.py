@@ -1,0 +1,627 @@
+"""The command line: ``python -m engine datasets | distill | baseline | evaluate | export | import | runs | bench``.
+
+Flags are made from the parameter table of ``engine.spec``, so they say what the forms say and refuse what the forms
+refuse. Every command ends with exit status 0, or with a sentence on stderr and 2. ``--json`` prints one JSON value to
+stdout and nothing else. Torch is imported only by the commands that compute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from engine.errors import Refused
+from engine.spec import METHODS, SPECS, Parameter, allowed, build_spec, parameters
+
+QUICK_DEFAULTS = {"students": 0}  # on the command line, evaluating is a command of its own
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    try:
+        args = _parser().parse_args(arguments)
+        args.run(args)
+        sys.stdout.flush()
+    except Refused as refusal:
+        print(f"{refusal}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # “… | head” closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+
+def datasets(args: argparse.Namespace) -> None:
+    """Datasets and whether they are there."""
+    from engine.data.catalogue import DATASETS, availability
+
+    rows = []
+    for id, info in DATASETS.items():
+        here = availability(id)
+        rows.append(
+            {
+                "id": id,
+                "title": info.title,
+                "classes": list(info.classes),
+                "channels": info.channels,
+                "size": info.size,
+                "train": info.train,
+                "test": info.test,
+                "ready": here.ready,
+                "how": here.how,
+                "note": here.sentence,
+            }
+        )
+    if args.json:
+        return _print_json(rows)
+    for r in rows:
+        images = f"{r['train']:,} + {r['test']:,} images"
+        print(f"{r['id']:<14} {r['title']:<22} {len(r['classes']):>3} classes  {images:<24} {r['how']}: {r['note']}")
+    print("folder:PATH    images of your own, one folder (or zip) with a folder per class")
+
+
+def distill(args: argparse.Namespace) -> None:
+    """A distillation, in this process."""
+    spec = build_spec("distill", **{**QUICK_DEFAULTS, **_given(args, _run_flags())})
+    _check(spec)
+    store, worker = _store(), _worker()
+    id = store.submit("distill", spec, args.title or "", pid=os.getpid())
+    _follow(store, worker, id)
+    _print_distilled(store, id, args.json)
+
+
+def baseline(args: argparse.Namespace) -> None:
+    """A baseline, in this process."""
+    spec = build_spec("baseline", **{**QUICK_DEFAULTS, **_given(args, parameters(SPECS["baseline"]))})
+    out = _check_out(args.out)
+    _check(spec)
+    store, worker = _store(), _worker()
+    id = store.submit("baseline", spec, args.title or "", pid=os.getpid())
+    _follow(store, worker, id)
+    result = store.result_folder(id)
+    if result is None:
+        raise Refused("The baseline was stopped before it was finished.")
+    from engine.synthetic import load_synthetic
+
+    synthetic = load_synthetic(result)
+    row = {"run": id, "folder": str(store.folder(id)), "result": str(result), "images": len(synthetic.images)}
+    if out is not None:
+        _write_set(synthetic, result, out)
+        row["out"] = str(out)
+    row["seconds"] = store.run(id).seconds
+    _add_accuracy(store, id, row)
+    _print(row, args.json, f"{row['images']} images in {out or result} (run {id}).")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Students on a saved set."""
+    spec = build_spec("evaluate", **_given(args, parameters(SPECS["evaluate"])))
+    store = _store()
+    run = store.run(spec.source)
+    folder = store.result_folder(spec.source)
+    if run is not None and folder is None:
+        raise Refused(f"Run {spec.source} has no result yet; it is {run.status}.")
+    path = folder or Path(spec.source).expanduser()
+    if not path.exists():
+        raise Refused(f"There is no run and no file “{spec.source}”; “python -m engine runs list” shows the runs.")
+    if spec.dataset:
+        _check_dataset(spec.dataset)
+    _worker()
+    from engine.accel import pick_accel
+    from engine.runs.evaluating import check_fit
+    from engine.runs.imports import read_set
+    from engine.students import evaluate_slices
+
+    accel = pick_accel(spec.device)
+    with _Bar() as bar:
+        needs_data = path.suffix in (".pt", ".pth")
+        if needs_data and not spec.dataset:
+            raise Refused(f"{path.name} does not say which dataset it stands for; name it with --dataset.")
+        data = _load(spec.dataset, 32, bar) if needs_data else None
+        synthetic = read_set(path, dataset=data)
+        data = data or _load(spec.dataset or synthetic.dataset, synthetic.images.shape[-1], bar)
+        check_fit(synthetic, data)
+        work = evaluate_slices(
+            synthetic, data, spec.protocol, network=spec.network, seeds=spec.seeds, seed=spec.seed, accel=accel
+        )
+        while True:
+            try:
+                bar.show(next(work), f"{spec.seeds} students, {spec.protocol} protocol")
+            except StopIteration as end:
+                result = end.value.to_dict()
+                break
+    if run is not None:
+        store.add_evaluation(run.id, result)
+    row = {name: result[name] for name in ("mean", "std", "accuracies", "protocol", "network", "seconds")}
+    _print(row, args.json, _accuracy_line(row))
+
+
+def export(args: argparse.Namespace) -> None:
+    """A set as a file to take away."""
+    store = _store()
+    out = _check_out(args.out)
+    folder = store.result_folder(args.source)
+    run = store.run(args.source)
+    if run is not None and folder is None:
+        raise Refused(f"Run {args.source} has no result yet; it is {run.status}.")
+    path = folder or Path(args.source).expanduser()
+    from engine.runs.imports import read_set
+
+    synthetic = read_set(path)
+    _write_set(synthetic, None, out)
+    _print({"out": str(out), "images": len(synthetic.images)}, args.json, f"{len(synthetic.images)} images in {out}.")
+
+
+def import_(args: argparse.Namespace) -> None:
+    """A set from elsewhere, as a finished run."""
+    spec = build_spec("import", **_given(args, parameters(SPECS["import"])))
+    for name in (spec.path, spec.labels):
+        if name and not Path(name).expanduser().exists():
+            raise Refused(f"There is no file “{name}”.")
+    store = _store()
+    needs_data = spec.path.endswith((".pt", ".pth"))
+    if needs_data and args.dataset is None:
+        raise Refused(f"{Path(spec.path).name} does not say which dataset it stands for; name it with --dataset.")
+    if needs_data:
+        _check_dataset(spec.dataset)
+    from engine.runs.imports import import_set, read_import
+
+    with _Bar() as bar:
+        synthetic = read_import(spec, _load(spec.dataset, spec.size, bar) if needs_data else None)
+    id = import_set(store, synthetic, args.title or f"{synthetic.dataset}, {Path(spec.path).stem}", spec)
+    count = len(synthetic.images)
+    row = {"run": id, "folder": str(store.folder(id)), "result": str(store.result_folder(id)), "images": count}
+    _print(row, args.json, f"Imported {count} images as run {id}.")
+
+
+def runs(args: argparse.Namespace) -> None:
+    """What the store knows; pause, resume, stop, delete."""
+    store = _store()
+    if args.what == "list":
+        limit = build_limit(args.limit)
+        return _runs_list(store, args, limit)
+    run = store.run(args.id)
+    if run is None:
+        raise Refused(f"There is no run “{args.id[:80]}”; “python -m engine runs list” shows those there are.")
+    if args.what == "show":
+        return _runs_show(store, run, args.json)
+    if args.what == "resume":
+        return _runs_resume(store, run, args.json)
+    if args.what == "delete":
+        store.delete(run.id)
+        return _print({"run": run.id, "deleted": True}, args.json, f"Run {run.id} is deleted.")
+    store.command(run.id, args.what)
+    verb = {"pause": "pauses", "stop": "stops"}[args.what]
+    now = store.run(run.id)
+    text = f"Run {run.id} {verb} after its current step." if now.status in ("running", "paused") else now.message
+    _print({"run": run.id, "status": now.status, "command": args.what}, args.json, text)
+
+
+def bench(args: argparse.Namespace) -> None:
+    """The table of what this machine reaches."""
+    from engine import bench as table
+
+    table.main(args)
+
+
+# ---- runs -----------------------------------------------------------------------------------------------------------
+
+
+def _runs_list(store: Any, args: argparse.Namespace, limit: int) -> None:
+    from engine.runs.store import KINDS, STATUSES
+
+    for value, known, what in ((args.status, STATUSES, "status"), (args.kind, KINDS, "kind")):
+        if value is not None and value not in known:
+            raise Refused(f"There is no {what} “{value}”; it must be one of {', '.join(known)}.")
+    store.sweep()
+    found = store.runs(
+        kinds=[args.kind] if args.kind else None,
+        statuses=[args.status] if args.status else None,
+        dataset=args.dataset,
+        limit=limit,
+    )
+    if args.json:
+        return _print_json([_run_row(r) for r in found])
+    for r in found:
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(r.created))
+        print(f"{r.id:<44} {r.status:<12} {r.progress:>4.0%}  {made}  {r.title}")
+    if not found:
+        print("There are no runs yet.")
+
+
+def _runs_show(store: Any, run: Any, as_json: bool) -> None:
+    store.sweep()
+    run = store.run(run.id)
+    result = store.result_folder(run.id)
+    row = _run_row(run)
+    row |= {
+        "spec": run.spec,
+        "folder": str(store.folder(run.id)),
+        "result": str(result) if result else None,
+        "frames": len(store.frames(run.id)),
+        "evaluations": store.evaluations([run.id]),
+    }
+    if as_json:
+        return _print_json(row)
+    print(f"{run.id}\n{run.title}\n{run.status}: {run.message}")
+    print(f"step {run.step:,}, {run.seconds:.1f} s of distilling, {row['frames']} frames")
+    print(f"folder {row['folder']}" + (f"\nresult {result}" if result else ""))
+    for evaluation in row["evaluations"]:
+        print(_accuracy_line(evaluation))
+
+
+def _runs_resume(store: Any, run: Any, as_json: bool) -> None:
+    """A running server's worker goes on with the run; without one, this process does."""
+    store.sweep()
+    if store.run(run.id).pid is not None or store.workers():
+        store.command(run.id, "resume")
+        now = store.run(run.id)
+        return _print({"run": run.id, "status": now.status}, as_json, f"Run {run.id}: {now.message}")
+    worker = _worker()
+    store.adopt(run.id, os.getpid())
+    _follow(store, worker, run.id)
+    if run.kind == "distill":
+        return _print_distilled(store, run.id, as_json)
+    now = store.run(run.id)
+    _print({"run": run.id, "status": now.status}, as_json, f"Run {run.id}: {now.message}")
+
+
+def _run_row(run: Any) -> dict[str, Any]:
+    names = ("id", "kind", "dataset", "title", "status", "message", "created", "started", "finished")
+    names += ("step", "steps_total", "seconds", "progress")
+    return {name: getattr(run, name) for name in names}
+
+
+def build_limit(text: str) -> int:
+    """The value of ``--limit``."""
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise Refused(f"--limit was “{text}”, but must be a whole number from 1 to 10000.")
+    return int(text)
+
+
+# ---- doing a run here -----------------------------------------------------------------------------------------------
+
+
+def _store() -> Any:
+    from engine.runs.store import Store
+
+    return Store()
+
+
+def _worker() -> Any:
+    """The worker's code, in this process: imports torch."""
+    from engine.runs import worker
+
+    worker.settle(niceness=0)
+    return worker
+
+
+def _check(spec: Any) -> None:
+    """Everything that can be refused before there is a run: data, sizes, device."""
+    from engine.runs.validate import check, check_class_size
+
+    check(spec)
+    _worker()
+    from engine.accel import pick_accel
+
+    pick_accel(spec.device)
+    with _Bar() as bar:
+        data = _load(spec.dataset, spec.size, bar)
+    check_class_size(spec, min(len(members) for members in data.by_class), data.title)
+
+
+def _check_dataset(name: str) -> None:
+    from engine.runs.validate import check_dataset
+
+    check_dataset(name)
+
+
+def _load(name: str, size: int, bar: _Bar) -> Any:
+    from engine.data import load
+
+    return load(name, size, bar.show)
+
+
+def _follow(store: Any, worker: Any, id: str) -> None:
+    """Do the run with a progress bar. Ctrl-C leaves it interrupted, with a sentence that says how to go on."""
+    leaving = threading.Event()
+    finished = threading.Event()
+    with _signals(leaving), _Bar() as bar:
+        watcher = threading.Thread(target=_watch, args=(store, id, bar, finished), daemon=True)
+        watcher.start()
+        try:
+            worker.run_job(store, store.run(id), leaving=leaving, shares=False)
+        finally:
+            finished.set()
+            watcher.join()
+    run = store.run(id)
+    if run.status == "interrupted":
+        raise Refused(f"Interrupted at step {run.step:,}; “python -m engine runs resume {id}” goes on from there.")
+    if run.status == "failed":
+        raise Refused(run.message)
+
+
+def _watch(store: Any, id: str, bar: _Bar, finished: threading.Event) -> None:
+    """Draw the run's progress twice a second."""
+    seen, accuracy = 0, ""
+    while bar.visible and not finished.wait(0.5):
+        run = store.run(id)
+        for event in store.events(id, seen, ("accuracy",)):
+            seen, accuracy = event.id, f", accuracy {event.data['accuracy']:.1%} (quick, held-out)"
+        detail = f"step {run.step:,}{accuracy}" if run.kind == "distill" and run.step else ""
+        bar.show(run.progress, f"{run.message.rstrip('.')} {detail}".strip())
+
+
+@contextlib.contextmanager
+def _signals(leaving: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM ask the run to save and end; a second Ctrl-C ends at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _: Any) -> None:
+        if leaving.is_set():
+            raise KeyboardInterrupt
+        leaving.set()
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Bar:
+    """A progress bar on a terminal, nothing anywhere else."""
+
+    def __init__(self) -> None:
+        self.visible = sys.stderr.isatty()
+        self._bar: Any = None
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, fraction: float, text: str = "") -> None:
+        """Move to ``fraction`` (0..1) of what ``text`` says."""
+        if not self.visible:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            form = "{percentage:3.0f}%|{bar:24}| {elapsed} {desc}"
+            self._bar = tqdm(total=1.0, bar_format=form, file=sys.stderr, leave=False, dynamic_ncols=True)
+        self._bar.n = min(1.0, max(0.0, fraction))
+        self._bar.set_description_str(text)
+
+
+# ---- sets as files --------------------------------------------------------------------------------------------------
+
+
+def _check_out(text: str | None) -> Path | None:
+    """Where a set shall be written; refused before anything is computed when it cannot be."""
+    if text is None:
+        return None
+    out = Path(text).expanduser()
+    if out.suffix in (".pt", ".zip"):
+        if out.is_dir():
+            raise Refused(f"“{out}” is a folder; --out needs a name for the {out.suffix} file.")
+        if not out.resolve().parent.is_dir():
+            raise Refused(f"There is no folder “{out.resolve().parent}” to write {out.name} into.")
+    elif out.is_file():
+        raise Refused(f"“{out}” is a file; --out takes a .pt file, a .zip file, or a folder for safetensors and json.")
+    elif out.is_dir() and any(out.iterdir()) and not (out / "synthetic.json").exists():
+        raise Refused(f"The folder “{out}” holds other files; name a new or empty folder, a .pt or a .zip.")
+    elif not out.is_dir() and not out.resolve().parent.is_dir():
+        raise Refused(f"There is no folder “{out.resolve().parent}” to write {out.name} into.")
+    return out
+
+
+def _write_set(synthetic: Any, folder: Path | None, out: Path) -> None:
+    """Write a set as ``.pt`` (the papers' tuple of images and labels), ``.zip``, or a folder."""
+    if out.suffix == ".pt":
+        from engine.exchange import export_pt
+
+        export_pt(synthetic, out)
+    elif out.suffix == ".zip":
+        import tempfile
+
+        from engine.exchange import export_zip
+
+        with tempfile.TemporaryDirectory() as aside:
+            content = export_zip(folder or synthetic.save(Path(aside)))
+        part = out.with_name(f".{out.name}.part")
+        part.write_bytes(content)
+        os.replace(part, out)
+    else:
+        synthetic.save(out)
+
+
+# ---- printing -------------------------------------------------------------------------------------------------------
+
+
+def _print_distilled(store: Any, id: str, as_json: bool) -> None:
+    run, result = store.run(id), store.result_folder(id)
+    last = store.events(id, kinds=("status",))[-1].data
+    if "halved" in last:
+        why = "diverged"
+    elif run.status == "stopped":
+        why = "asked"
+    else:
+        why = "steps" if run.steps_total and run.step >= run.steps_total else "minutes"
+    row = {
+        "run": id,
+        "folder": str(store.folder(id)),
+        "result": str(result) if result else None,
+        "steps": run.step,
+        "seconds": round(run.seconds, 3),
+        "stopped": why,
+    }
+    if why == "diverged":
+        row |= {"message": run.message, "halved": last["halved"]}
+    _add_accuracy(store, id, row)
+    _print(row, as_json, f"{run.message} Result in {result} (run {id}).")
+
+
+def _add_accuracy(store: Any, id: str, row: dict[str, Any]) -> None:
+    found = store.evaluations([id])
+    if found:
+        row["evaluation"] = found[-1]
+
+
+def _accuracy_line(row: dict[str, Any]) -> str:
+    count = len(row["accuracies"])
+    students = f"{count} student{'s' if count > 1 else ''}"
+    return (
+        f"{row['mean']:.1%} ± {row['std']:.1%} test accuracy ({row['protocol']} protocol, {row['network']}, {students})"
+    )
+
+
+def _print(row: dict[str, Any], as_json: bool, text: str) -> None:
+    if as_json:
+        return _print_json(row)
+    print(text)
+    if row.get("evaluation"):
+        print(_accuracy_line(row["evaluation"]))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value))
+
+
+# ---- flags ----------------------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are sentences."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        raise Refused(f"{message[:1].upper()}{message[1:]}; “{self.prog} --help” shows what there is.")
+
+
+def _run_flags() -> list[Parameter]:
+    """The flags of ``distill``: the run's own fields and every method's parameters, each name once."""
+    rows = {row.name: row for row in parameters(SPECS["distill"])}
+    for info in METHODS.values():
+        for row in parameters(info.parameters):
+            rows.setdefault(row.name, row)
+    return list(rows.values())
+
+
+def _given(args: argparse.Namespace, rows: list[Parameter]) -> dict[str, Any]:
+    """The values that were given, by field; datasets in folders by their full path, wherever the worker runs."""
+    values = {row.name: getattr(args, row.name) for row in rows if getattr(args, row.name) is not None}
+    dataset = values.get("dataset", "")
+    if dataset.startswith("folder:") and dataset != "folder:":
+        values["dataset"] = f"folder:{Path(dataset.removeprefix('folder:')).expanduser().resolve()}"
+    return values
+
+
+def _add_flags(parser: argparse.ArgumentParser, rows: list[Parameter], **defaults: Any) -> None:
+    for row in rows:
+        flag = "--" + row.name.replace("_", "-")
+        note = _help(row, defaults.get(row.name, row.default)).replace("%", "%%")
+        if row.kind == "bool":
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=note)
+        else:  # checked by the spec, whose sentences say what is allowed
+            parser.add_argument(flag, metavar=row.kind.upper(), default=None, help=note)
+
+
+def _help(row: Parameter, default: Any) -> str:
+    own = {m.id: r for m in METHODS.values() for r in parameters(m.parameters) if r.name == row.name}
+    if own and row.name not in {r.name for r in parameters(SPECS["distill"])}:
+        uses = "; ".join(f"{id}: {allowed(r)}, {r.default}" for id, r in own.items())
+        return f"{row.label}. {row.help} Method, values, default: {uses}."
+    limits = "" if row.kind in ("bool", "text") else f" {allowed(row).capitalize()}."
+    return f"{row.label}. {row.help}{limits}" + ("" if default in (None, "") else f" Default: {default}.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m engine", description="Limbeck: distil a training set into a handful of images.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str, under: Any = commands) -> Any:
+        sub = under.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        sub.add_argument("--json", action="store_true", help="Print one JSON value for machines.")
+        return sub
+
+    command("datasets", datasets, "List the datasets and whether they are there.")
+
+    sub = command(
+        "distill",
+        distill,
+        "Distil a dataset. Prints run, folder, result, steps, seconds and why it stopped (minutes, steps, asked or "
+        "diverged). Ctrl-C saves; “runs resume” goes on. Without --students no final accuracy is computed.",
+    )
+    _add_flags(sub, _run_flags(), **QUICK_DEFAULTS)
+    sub.add_argument("--title", help="A name for the run.")
+
+    sub = command("baseline", baseline, "Select or summarise real images, without distilling.")
+    _add_flags(sub, parameters(SPECS["baseline"]), **QUICK_DEFAULTS)
+    sub.add_argument("--title", help="A name for the run.")
+    sub.add_argument("--out", metavar="FILE", help="Also write the set: NAME.pt, NAME.zip, or else a folder.")
+
+    sub = command("evaluate", evaluate, "Train students on a set and test them. Accuracies are fractions in [0, 1].")
+    sub.add_argument("source", metavar="PATH", help="A run id, a saved folder or .zip, or a .pt (with --dataset).")
+    _add_flags(sub, [r for r in parameters(SPECS["evaluate"]) if r.name != "source"])
+
+    sub = command("export", export, "Write a run's result, or a saved set, as a file to take away.")
+    sub.add_argument("source", metavar="RUN", help="A run id, or a saved folder or .zip.")
+    sub.add_argument(
+        "--out",
+        metavar="FILE",
+        required=True,
+        help="NAME.pt: the tuple that papers' code reads; NAME.zip: safetensors and json; else a folder of both.",
+    )
+
+    sub = command("import", import_, "Read a .pt of images and labels, or a saved set, and keep it as a finished run.")
+    sub.add_argument("path", metavar="FILE", help="A .pt file, or a saved folder or .zip.")
+    _add_flags(sub, [r for r in parameters(SPECS["import"]) if r.name != "path"])
+    sub.add_argument("--title", help="A name for the run.")
+
+    text = "List, show, resume, pause, stop or delete runs."
+    group = commands.add_parser("runs", help=text, description=text)
+    actions = group.add_subparsers(metavar="ACTION", required=True)
+    sub = command("list", runs, "List runs, newest first.", actions)
+    sub.set_defaults(what="list")
+    sub.add_argument("--dataset", help="Only runs on this dataset.")
+    sub.add_argument("--status", help="Only runs with this status.")
+    sub.add_argument("--kind", help="Only runs of this kind: distill, baseline, evaluate or import.")
+    sub.add_argument("--limit", default="50", help="How many at most. Default: 50.")
+    for what, text in (
+        ("show", "Everything known about a run."),
+        ("resume", "Go on with a paused, interrupted or failed run: on a running server, or else here."),
+        ("pause", "Pause a run after its current step."),
+        ("stop", "Stop a run after its current step and keep what it made."),
+        ("delete", "Delete a run and everything it wrote."),
+    ):
+        sub = command(what, runs, text, actions)
+        sub.set_defaults(what=what)
+        sub.add_argument("id", help="The run's id.")
+
+    sub = command("bench", bench, "Measure what this machine reaches, as a table.")
+    sub.add_argument("--quick", action="store_true", help="Only what takes seconds.")
+    sub.add_argument("--only", metavar="NAME", help="Only this measurement.")
+    return parser
