@@ -58,6 +58,15 @@ class DMParameters(_Frozen):
     bank_size: int = field(
         16, "Networks in the bank", "bank", "Random networks whose class means are kept.", True, ge=1, le=256
     )
+    refresh: int = field(
+        2,
+        "Steps per class refresh",
+        "ref",
+        "The bank looks at the real images of one more class every so many steps.",
+        True,
+        ge=1,
+        le=10000,
+    )
 
 
 class DCParameters(_Frozen):
@@ -76,6 +85,15 @@ class DCParameters(_Frozen):
     )
     bank_size: int = field(
         16, "Networks in the bank", "bank", "Random networks whose class gradients are kept.", True, ge=1, le=256
+    )
+    refresh: int = field(
+        2,
+        "Steps per class refresh",
+        "ref",
+        "The bank looks at the real images of one more class every so many steps.",
+        True,
+        ge=1,
+        le=10000,
     )
 
 

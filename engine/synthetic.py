@@ -57,24 +57,30 @@ class ZCA:
         return base * flat + (flat @ basis * gains) @ basis.T
 
 
-def fit_zca(images: Tensor, ratio: float = 0.1, rank: int = 768) -> ZCA:
+def fit_zca(images: Tensor, ratio: float = 0.1, rank: int = 512) -> ZCA:
     """Fit ZCA whitening to normalised images (N, C, H, W).
 
-    The regulariser is ``ratio`` times the mean eigenvalue of the covariance (Zhou et al. 2022, appendix), kept
-    relative so that it means the same for every dataset. ``rank`` bounds the components kept.
+    The regulariser is ``ratio`` times the mean eigenvalue of the covariance, as in FRePo's code (Zhou et al. 2022), so
+    that it means the same for every dataset. ``rank`` bounds the components kept; beyond it, and where the images have
+    more than 2·``rank`` values, the leading ones come from a randomised decomposition, which takes a tenth of the time.
     """
     flat = images.flatten(1)
     centre = flat.mean(0)
     flat = flat - centre
-    covariance = (flat.T @ flat / len(flat)).double()
-    values, vectors = torch.linalg.eigh(covariance)
-    values = values.clamp_min(0)
-    epsilon = ratio * values.mean()
-    keep = min(rank, len(values))
-    tail = values[: len(values) - keep]
-    base = float(((tail.mean() if len(tail) else torch.tensor(0.0)) + epsilon).rsqrt())
-    gains = (values[-keep:] + epsilon).rsqrt() - base
-    return ZCA(vectors[:, -keep:].float().contiguous(), gains.float(), base, centre.float())
+    covariance = flat.T @ flat / len(flat)
+    size = len(covariance)
+    if size > 2 * rank:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            vectors, values, _ = torch.svd_lowrank(covariance, q=rank, niter=2)
+    else:
+        values, vectors = torch.linalg.eigh(covariance.double())
+        values, vectors = values.clamp_min(0).flip(0)[:rank].float(), vectors.flip(1)[:, :rank].float()
+    trace = covariance.diagonal().sum()
+    epsilon = ratio * trace / size
+    tail = (trace - values.sum()).clamp_min(0) / max(size - len(values), 1)
+    base = float((tail + epsilon).rsqrt())
+    return ZCA(vectors.contiguous(), (values + epsilon).rsqrt() - base, base, centre)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,4 +212,5 @@ def load_synthetic(folder: Path) -> SyntheticSet:
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         if isinstance(error, Refused):
             raise
-        raise Refused(f"The synthetic set in {folder.name or folder} cannot be read ({type(error).__name__}).") from None
+        reason = type(error).__name__
+        raise Refused(f"The synthetic set in {folder.name or folder} cannot be read ({reason}).") from None

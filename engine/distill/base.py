@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from engine.accel import Accel
 from engine.data.base import Dataset
 from engine.spec import RunSpec
@@ -47,3 +49,9 @@ class Distiller(Protocol):
 
 class Diverged(RuntimeError):
     """The loss or the images stopped being finite, or exploded; the worker goes back to the last good state."""
+
+
+def check_finite(loss: Tensor, gradient: Tensor) -> None:
+    """Raise ``Diverged`` when a step's loss or gradient holds NaN or infinity, before it reaches the images."""
+    if not bool(loss.isfinite()) or not bool(gradient.isfinite().all()):
+        raise Diverged("The loss is no longer a finite number.")

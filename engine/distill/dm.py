@@ -1,0 +1,122 @@
+"""Distribution matching: DM (Zhao & Bilen, WACV 2023).
+
+Move the synthetic images until random networks see the same class means in them as in the real images, under the same
+siamese augmentation. Nothing is trained and every derivative is first-order.
+
+``plain`` is the paper's loop: a fresh network, fresh real batches and a fresh augmentation each step. Nearly all of its
+time goes into the real images, whose class means do not depend on the synthetic ones. ``bank`` therefore keeps views of
+them, each a (network, augmentation, real class means), and draws one each step: the same expectation, estimated from
+samples that are used several times (see ``engine.distill.bank``).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value
+
+from engine.accel import Accel
+from engine.augment import Draw, apply, draw, strategy_for
+from engine.data.base import Dataset
+from engine.distill.bank import Bank
+from engine.distill.base import StepReport, check_finite
+from engine.distill.images import class_batch, finished, initial_images, new_seed, to_space, whitening
+from engine.networks import make_network
+from engine.spec import DMParameters, RunSpec
+from engine.synthetic import SyntheticSet
+
+
+def matching_loss(features: Tensor, means: Tensor) -> Tensor:
+    """Equation 5 of the paper for one network: the squared distance of class means, summed over classes.
+
+    ``features`` (K, ipc, D) of the synthetic images, ``means`` (K, D) of the real ones.
+    """
+    return (features.mean(1) - means).square().sum()
+
+
+class Method:
+    """DM as a distiller; see the module's text."""
+
+    def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
+        assert isinstance(spec.parameters, DMParameters)
+        self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
+        self.generator = torch.Generator().manual_seed(spec.seed)
+        self.zca = whitening(data) if spec.zca else None
+        images, self.classes = initial_images(spec, data, self.zca)
+        self.images = images.to(accel.device).requires_grad_()
+        self.optimiser = torch.optim.SGD([self.images], lr=self.own.lr_img, momentum=0.5)
+        self.strategy = strategy_for(data)
+        self.network = self._network(0)
+        own = self.own
+        self.bank = Bank(own.bank_size, own.refresh, len(data.classes), self._begin, self._see, self.generator)
+        self.count = 0
+        self._gradient = accel.compiled(grad_and_value(self._objective))
+        self._embed_real = accel.compiled(self._embed)
+
+    # ---- the method ----
+
+    def step(self) -> StepReport:
+        view = self.bank.whole() if self.own.variant == "plain" else self.bank.draw()
+        images = apply(self.images, Draw(*view["augmentation"])) if self.own.augment else self.images
+        gradient, loss = self._gradient(images.detach(), view["params"], torch.stack(view["classes"]))
+        check_finite(loss, gradient)
+        self.optimiser.zero_grad()
+        images.backward(gradient)  # through the augmentation, to the pixels
+        self.optimiser.step()
+        self.count += 1
+        return StepReport(self.count, float(loss))
+
+    def _objective(self, images: Tensor, params: dict[str, Tensor], means: Tensor) -> Tensor:
+        features = self._embed(params, images)
+        return matching_loss(features.view(len(means), -1, features.shape[1]), means)
+
+    def _embed(self, params: dict[str, Tensor], images: Tensor) -> Tensor:
+        with self.accel.autocast():
+            out = functional_call(self.network.body, params, (images,))
+        return out.flatten(1).float()
+
+    # ---- what a random network sees of the real images ----
+
+    def _begin(self) -> dict[str, Any]:
+        """A random network and a random augmentation."""
+        params = {k: p.detach() for k, p in self._network(new_seed(self.generator)).body.named_parameters()}
+        return {"params": params, "augmentation": list(draw(self.strategy, self.generator, self.data.size))}
+
+    def _see(self, view: dict[str, Any], c: int, share: float) -> Tensor:
+        """The mean feature (D,) of a fresh real batch of class ``c`` under the view's network and augmentation."""
+        picked = class_batch(self.data, c, math.ceil(self.own.batch_real * share), self.generator)
+        real = to_space(self.data, picked, self.zca).to(self.accel.device)
+        real = apply(real, Draw(*view["augmentation"])) if self.own.augment else real
+        with torch.no_grad():
+            return self._embed_real(view["params"], real).mean(0)
+
+    def _network(self, seed: int) -> torch.nn.Module:
+        spec, data = self.spec, self.data
+        net = make_network(spec.network, data.channels, data.size, len(data.classes), spec.width, spec.depth, seed)
+        return net.to(self.accel.device)
+
+    # ---- the result and the state ----
+
+    def synthetic(self) -> SyntheticSet:
+        """The images as they are now, with hard labels."""
+        return finished(self.spec, self.data, self.images, self.classes, self.zca, self.count)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "count": self.count,
+            "images": self.images.detach(),
+            "optimiser": self.optimiser.state_dict(),
+            "bank": self.bank.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+        with torch.no_grad():
+            self.images.copy_(state["images"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.bank.load_state_dict(state["bank"])
+        self.generator.set_state(state["generator"].cpu())

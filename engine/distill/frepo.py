@@ -1,0 +1,186 @@
+"""Neural feature regression with pooling: FRePo (Zhou, Nezhadarya & Ba, NeurIPS 2022).
+
+A set is good when kernel ridge regression from it, on the features of a network trained on it, predicts the labels of
+the real images. The features are held fixed while the images and labels learn, so nothing is unrolled and every
+derivative is first-order. A pool of networks of staggered age stands in for all stages of training.
+
+Against the paper's code, one thing is done to suit small machines: what a network sees of the real images is kept for
+``reuse`` steps, during which that network is not trained, so that its features stay exactly those of the regression.
+With ``reuse=1`` and ``advance=1`` every step draws fresh real images and then trains its network once, as in the
+paper's algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value
+
+from engine.accel import Accel
+from engine.data.base import Dataset
+from engine.distill.base import StepReport, check_finite
+from engine.distill.images import centred_labels, finished, initial_images, to_space, whitening
+from engine.networks import make_network
+from engine.spec import FRePoParameters, RunSpec
+from engine.synthetic import SyntheticSet
+
+RIDGE = 1e-6  # relative to the mean of the kernel's diagonal, as in the paper's code
+NET_LR = 3e-4  # Adam on the pool's networks
+
+
+def regression_loss(features: Tensor, labels: Tensor, real: Tensor, targets: Tensor, ridge: float = RIDGE) -> Tensor:
+    """Equation 4 of the paper: half the squared error of kernel ridge regression from the synthetic set.
+
+    ``features`` (n, D) and ``labels`` (n, K) of the synthetic images, ``real`` (m, D) and ``targets`` (m, K). The sum
+    runs over classes, the mean over the m real images.
+    """
+    kernel = features @ features.T
+    eye = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    weights = torch.linalg.solve(kernel + ridge * kernel.diagonal().mean() * eye, labels)
+    return 0.5 * (real @ (features.T @ weights) - targets).square().sum(1).mean()
+
+
+def margin_loss(labels: Tensor) -> Tensor:
+    """The label-margin term of the paper's code: asks each label's top two entries to differ by at least 1/K."""
+    top = labels.topk(2, dim=1).values
+    return -(top[:, 0] - top[:, 1]).clamp(max=1 / labels.shape[1]).mean()
+
+
+class Method:
+    """FRePo as a distiller; see the module's text."""
+
+    def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
+        assert isinstance(spec.parameters, FRePoParameters)
+        self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
+        self.generator = torch.Generator().manual_seed(spec.seed)
+        device = accel.device
+        self.zca = whitening(data) if spec.zca else None
+        images, classes = initial_images(spec, data, self.zca)
+        self.images = images.to(device).requires_grad_()
+        self.labels = centred_labels(classes, len(data.classes)).to(device).requires_grad_(self.own.learn_labels)
+        groups = [{"params": [self.images], "lr": self.own.lr_img}]
+        if self.own.learn_labels:
+            groups.append({"params": [self.labels], "lr": self.own.lr_img * self.own.label_rate})
+        self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
+        self.count = 0
+
+        self.network = self._fresh(0).to(device)
+        self.pool: list[dict[str, Any]] = []
+        self._image_step = accel.compiled(grad_and_value(self._objective, argnums=(0, 1), has_aux=True))
+        self._net_step = accel.compiled(grad_and_value(self._student_loss))
+        self._features = accel.compiled(self._feature_map)
+
+    # ---- the method ----
+
+    def step(self) -> StepReport:
+        if len(self.pool) < self.own.pool and self.count % self.own.reuse == 0:
+            self.pool.append(self._young())  # one by one, so that the first image does not wait for all of them
+        net = self.pool[int(torch.randint(len(self.pool), (1,), generator=self.generator))]
+        (gx, gy), (loss, margin) = self._image_step(
+            self.images.detach(), self.labels.detach(), net["params"], net["real"], net["targets"]
+        )
+        check_finite(loss, gx)
+        self.images.grad, self.labels.grad = gx.float(), gy.float() if self.own.learn_labels else None
+        self.optimiser.step()
+        self.count += 1
+        net["uses"] += 1
+        if net["uses"] >= self.own.reuse:
+            self._train(net, self.own.advance)
+            if net["age"] > net["life"]:
+                net.update(self._young())
+            else:
+                self._look(net)
+        return StepReport(self.count, float(loss), {"margin": -float(margin)})
+
+    def _objective(self, x: Tensor, y: Tensor, params: dict[str, Tensor], real: Tensor, targets: Tensor) -> Any:
+        loss = regression_loss(self._feature_map(params, x), y, real, targets)
+        margin = margin_loss(y)
+        return loss + margin, margin
+
+    def _feature_map(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Features in float32, whatever autocast made of the convolutions: the solve needs the digits."""
+        body = {k.removeprefix("body."): v for k, v in params.items() if k.startswith("body.")}
+        with self.accel.autocast():
+            out = functional_call(self.network.body, body, (x,))
+        return out.flatten(1).float()
+
+    def _student_loss(self, params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        with self.accel.autocast():
+            logits = functional_call(self.network, params, (x,))
+        return 0.5 * (logits.float() - y).square().sum(1).mean()
+
+    # ---- the pool ----
+
+    def _fresh(self, seed: int) -> torch.nn.Module:
+        spec, data = self.spec, self.data
+        return make_network(spec.network, data.channels, data.size, len(data.classes), spec.width, spec.depth, seed)
+
+    def _young(self) -> dict[str, Any]:
+        """A network at random initialisation. Lives differ in length, so that ages in the pool do."""
+        seed, life = (
+            int(torch.randint(high, (1,), generator=self.generator)) for high in (2**31 - 1, self.own.max_age)
+        )
+        params = {k: p.detach().clone() for k, p in self._fresh(seed).to(self.accel.device).named_parameters()}
+        net = {
+            "params": params,
+            "m": {k: torch.zeros_like(p) for k, p in params.items()},
+            "v": {k: torch.zeros_like(p) for k, p in params.items()},
+            "age": 0,
+            "life": 1 + life,
+        }
+        self._look(net)
+        return net
+
+    def _train(self, net: dict[str, Any], steps: int) -> None:
+        """Adam (lr 3e-4) on half the squared error of the synthetic set, one full batch a step."""
+        for _ in range(steps):
+            grads, _ = self._net_step(net["params"], self.images.detach(), self.labels.detach())
+            net["age"] += 1
+            for k, g in grads.items():
+                m, v = net["m"][k], net["v"][k]
+                m.mul_(0.9).add_(g, alpha=0.1)
+                v.mul_(0.999).addcmul_(g, g, value=0.001)
+                scale = (v / (1 - 0.999 ** net["age"])).sqrt_().add_(1e-8)
+                net["params"][k].addcdiv_(m, scale, value=-NET_LR / (1 - 0.9 ** net["age"]))
+
+    def _look(self, net: dict[str, Any]) -> None:
+        """Fresh real images and their features under ``net``."""
+        pool = self.data.distil_indices
+        picked = pool[torch.randint(len(pool), (self.own.batch_real,), generator=self.generator)]
+        batch = to_space(self.data, picked, self.zca).to(self.accel.device)
+        if self.data.flips:
+            mirrored = (torch.rand(len(batch), 1, 1, 1, generator=self.generator) < 0.5).to(batch.device)
+            batch = torch.where(mirrored, batch.flip(3), batch)
+        with torch.no_grad():
+            net["real"] = self._features(net["params"], batch)
+        labels = self.data.train_labels[picked].to(self.accel.device)
+        net["targets"] = centred_labels(labels, len(self.data.classes))
+        net["uses"] = 0
+
+    # ---- the result and the state ----
+
+    def synthetic(self) -> SyntheticSet:
+        """The images as they are now; labels soft where they were learned."""
+        labels = self.labels if self.own.learn_labels else self.labels.argmax(1)
+        return finished(self.spec, self.data, self.images, labels, self.zca, self.count)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "count": self.count,
+            "images": self.images.detach(),
+            "labels": self.labels.detach(),
+            "optimiser": self.optimiser.state_dict(),
+            "pool": self.pool,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+        with torch.no_grad():
+            self.images.copy_(state["images"])
+            self.labels.copy_(state["labels"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.pool = state["pool"]
+        self.generator.set_state(state["generator"].cpu())

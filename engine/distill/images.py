@@ -1,0 +1,100 @@
+"""What the methods share: initial images, the space they live in, real batches, labels."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.data.base import Dataset
+from engine.errors import Refused
+from engine.home import cache_folder
+from engine.spec import RunSpec
+from engine.synthetic import ZCA, SyntheticSet, fit_zca
+
+
+def initial_images(spec: RunSpec, data: Dataset, zca: ZCA | None = None) -> tuple[Tensor, Tensor]:
+    """Starting images (K·ipc, C, H, W) float32 in model space, class after class, and their classes (K·ipc,) int64.
+
+    ``real``, ``mean`` and ``kmeans`` are the baselines of that name; ``noise`` is standard normal. Raises ``Refused``
+    when a class has fewer images than ``spec.ipc``.
+    """
+    from engine.baselines import make_baseline
+
+    smallest = min(len(members) for members in data.by_class)
+    if spec.ipc > smallest and spec.init != "noise":
+        raise Refused(
+            f"{spec.ipc} images per class cannot start from {data.title}: its smallest class has {smallest} images to "
+            "start from. Choose fewer images per class, or noise as the initial images."
+        )
+    if spec.init == "noise":
+        classes = torch.arange(len(data.classes)).repeat_interleave(spec.ipc)
+        generator = torch.Generator().manual_seed(spec.seed)
+        return torch.randn(len(classes), data.channels, data.size, data.size, generator=generator), classes
+    kind = {"real": "random", "mean": "average", "kmeans": "kmeans"}[spec.init]
+    made = make_baseline(kind, data, spec.ipc, seed=spec.seed, accel=None)
+    order = torch.argsort(made.hard_labels, stable=True)
+    images = made.images[order]
+    return zca.whiten(images) if zca else images, made.hard_labels[order]
+
+
+def whitening(data: Dataset) -> ZCA:
+    """ZCA fitted to the training images that methods may use; kept on disk, for the covariance takes seconds."""
+    images = data.train_images[data.distil_indices]
+    images = data.normalise(images[torch.linspace(0, len(images) - 1, min(len(images), 10_000)).long()])
+    digest = hashlib.sha256(data.train_images[:: max(1, len(data.train_images) // 64)].numpy().tobytes()).hexdigest()
+    path = cache_folder("zca") / f"{digest[:24]}-{len(images)}.safetensors"
+    if path.exists():
+        kept = load_file(path)
+        return ZCA(kept["components"], kept["gains"], float(kept["base"]), kept["centre"])
+    zca = fit_zca(images)
+    aside = path.with_suffix(f".{torch.randint(2**31, (1,), generator=torch.Generator()).item()}")
+    save_file(
+        {"components": zca.components, "gains": zca.gains, "base": torch.tensor(zca.base), "centre": zca.centre}, aside
+    )
+    aside.replace(path)
+    return zca
+
+
+def to_space(data: Dataset, indices: Tensor, zca: ZCA | None = None) -> Tensor:
+    """Real training images ``indices`` as float32 in model space: normalised, and whitened where ``zca`` is given."""
+    images = data.normalise(data.train_images[indices])
+    return zca.whiten(images) if zca else images
+
+
+def centred_labels(classes: Tensor, count: int) -> Tensor:
+    """FRePo's targets for hard labels (N,): (one-hot - 1/K) / sqrt(K / 10), shape (N, K) float32."""
+    onehot = torch.nn.functional.one_hot(classes, count).float()
+    return (onehot - 1 / count) / (count / 10) ** 0.5
+
+
+def finished(
+    spec: RunSpec, data: Dataset, images: Tensor, labels: Tensor, zca: ZCA | None, steps: int, **more: Any
+) -> SyntheticSet:
+    """The synthetic set of a distiller: a copy of its images and labels with where they came from."""
+    return SyntheticSet(
+        images=images.detach().float().cpu().clone(),
+        labels=labels.detach().cpu().clone(),
+        dataset=data.name,
+        classes=data.classes,
+        mean=data.mean,
+        std=data.std,
+        kind="distilled",
+        protocol=spec.final_protocol,
+        zca=zca,
+        provenance={"spec": spec.model_dump(), "steps": steps, "torch": torch.__version__, **more},
+    )
+
+
+def class_batch(data: Dataset, c: int, count: int, generator: torch.Generator) -> Tensor:
+    """Indices of ``count`` random training images of class ``c`` (all of them, shuffled, where it has fewer)."""
+    members = data.by_class[c]
+    return members[torch.randperm(len(members), generator=generator)[:count]]
+
+
+def new_seed(generator: torch.Generator) -> int:
+    """A seed for something that takes one, drawn from ``generator``."""
+    return int(torch.randint(2**31 - 1, (1,), generator=generator))
