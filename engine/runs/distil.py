@@ -9,6 +9,8 @@ import shutil
 import time
 from typing import Any
 
+import torch
+
 from engine import distill
 from engine.accel import pick_accel
 from engine.distill.base import Distiller, Diverged
@@ -80,6 +82,7 @@ class _Distillation:
         saved = checkpoint.load(self.job.folder / "checkpoint")
         self.job.say("Making the initial images." if saved is None else "Going back to the last checkpoint.")
         began = time.perf_counter()
+        torch.manual_seed(self.spec.seed)  # methods have generators of their own; a library might not
         self.distiller.setup(self.spec, self.data, self.accel)
         if saved is None:
             self.seconds = time.perf_counter() - began
@@ -187,6 +190,7 @@ class _Distillation:
             "film": self.film.state(),
             "live": self.live.state(),
             "distiller": self.distiller.state_dict(),
+            "generator": torch.get_rng_state(),
         }
         began = time.perf_counter()
         checkpoint.save(self.job.folder / "checkpoint", self.step, state)
@@ -200,6 +204,7 @@ class _Distillation:
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.distiller.load_state_dict(saved["distiller"])
+        torch.set_rng_state(saved["generator"])
         self.step, self.seconds = saved["step"], saved["seconds"]
 
     def _go_back(self, error: Diverged) -> None:

@@ -25,7 +25,7 @@ def check_dataset(name: str) -> None:
     """Raise ``Refused`` unless the dataset is known, and there or to be downloaded."""
     if not name.startswith("folder:") and name not in DATASETS:
         raise Refused(
-            f"There is no dataset “{name[:80]}”; there are {', '.join(DATASETS)}, and folder:PATH for images of your own."
+            f"There is no dataset “{name[:80]}”; there are {', '.join(DATASETS)}, and folder:PATH for your own images."
         )
     here = availability(name)
     if here.how == "missing":

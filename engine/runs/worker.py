@@ -47,8 +47,11 @@ def run_job(store: Store, run: Run, *, leaving: threading.Event | None = None, s
         store.announce(run.id, "interrupted", "The program was ended. Resume continues from the last checkpoint.")
     except Refused as error:
         store.announce(run.id, "failed", str(error))
-    except Diverged as error:
-        store.announce(run.id, "failed", f"The first step already diverged ({error}). Try a lower learning rate.")
+    except Diverged:
+        job.log_error()
+        store.announce(
+            run.id, "failed", "The images diverged before the first step was done. Try a lower learning rate."
+        )
     except MemoryError:
         job.log_error()
         store.announce(run.id, "failed", "There was not enough memory. Try fewer images per class or smaller batches.")
