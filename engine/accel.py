@@ -35,11 +35,20 @@ class Accel:
         """bf16 autocast where this machine computes bf16 fast, else nothing."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
 
-    def compiled(self, function: Callable[..., Any], background: bool = True) -> Callable[..., Any]:
-        """``function``, compiled where that pays; eager until the compiled one is ready when ``background``."""
+    def compiled(
+        self, function: Callable[..., Any], background: bool = True, meanwhile: Callable[..., Any] | None = None
+    ) -> Callable[..., Any]:
+        """``function``, compiled where that pays; ``meanwhile`` until the compiled one is ready when ``background``.
+
+        ``meanwhile`` computes the same (``function`` itself unless given). It must be given where calling ``function``
+        changes something that another thread could see half-done: ``functional_call`` swaps a module's parameters, so
+        the function that is traced in the background and the one that is called need a module each. Gradients must be
+        taken inside (``torch.func.grad``): a backward pass outside would be compiled in the caller's time. Numbers
+        that change from call to call go in as tensors.
+        """
         if not self.compile or self.deterministic:
-            return function
-        return _Compiled(function, background)
+            return meanwhile or function
+        return _Compiled(function, background, meanwhile or function)
 
     def describe(self) -> str:
         """One line for people: device, precision, compilation, threads."""
@@ -52,41 +61,83 @@ class Accel:
 
 
 class _Compiled:
-    """Calls ``function`` eagerly while a thread compiles it on the first call's shapes, then the compiled one.
+    """Calls ``meanwhile`` while a thread compiles ``function`` on a call's shapes, then the compiled one.
 
-    A failed compilation (no C++ compiler, an operator Inductor does not know) leaves it eager for good.
+    Every new combination of shapes, layouts and modes is compiled once, one at a time, and computed eagerly until that
+    is done: nothing is ever compiled in the caller's time, unless ``background`` is False. A failed compilation (no
+    C++ compiler, an operator Inductor does not know) leaves it eager for good.
     """
 
-    def __init__(self, function: Callable[..., Any], background: bool):
-        self.function, self.background = function, background
+    def __init__(self, function: Callable[..., Any], background: bool, meanwhile: Callable[..., Any]):
+        self.function, self.background, self.meanwhile = function, background, meanwhile
         self.fast: Callable[..., Any] | None = None
+        self.ready: set[Any] = set()
         self.thread: threading.Thread | None = None
         self.failed: str | None = None
         self.seconds = 0.0
 
     def __call__(self, *args: Any) -> Any:
-        if self.fast is not None:
+        if self.failed is not None:
+            return self.meanwhile(*args)
+        modes = _Modes.current()
+        signature = (modes, _signature(args))
+        if signature in self.ready and self.fast is not None:
             return self.fast(*args)
-        if self.thread is None and self.failed is None:
-            if self.background:
-                example = [_detached_copy(a) for a in args]
-                self.thread = threading.Thread(target=self._compile, args=(example,), daemon=True)
-                self.thread.start()
-            else:
-                return self._compile(list(args))
-        return self.function(*args)
+        if not self.background:
+            return self._compile(signature, modes, args)
+        if self.thread is None or not self.thread.is_alive():
+            example = tuple(_detached_copy(a) for a in args)
+            self.thread = threading.Thread(target=self._compile, args=(signature, modes, example), daemon=True)
+            self.thread.start()
+        return self.meanwhile(*args)
 
-    def _compile(self, args: list[Any]) -> Any:
+    def _compile(self, signature: Any, modes: _Modes, args: tuple[Any, ...]) -> Any:
         began = time.perf_counter()
         try:
-            fast = torch.compile(self.function, dynamic=False)
-            result = fast(*args)
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+            fast = self.fast or torch.compile(self.function, dynamic=False)
+            with modes.entered():
+                result = fast(*args)
             self.fast = fast
+            self.ready.add(signature)
         except Exception as error:
             self.failed = f"{type(error).__name__}: {error}"
-            result = self.function(*args)
-        self.seconds = time.perf_counter() - began
+            result = None if self.background else self.meanwhile(*args)
+        self.seconds += time.perf_counter() - began
         return result
+
+
+@dataclass(frozen=True)
+class _Modes:
+    """What torch keeps per thread and a compiled function depends on: gradients on or off, autocast."""
+
+    grad: bool
+    inference: bool
+    autocast: tuple[tuple[str, torch.dtype], ...]
+
+    @staticmethod
+    def current() -> _Modes:
+        casts = [(d, torch.get_autocast_dtype(d)) for d in ("cpu", "cuda") if torch.is_autocast_enabled(d)]
+        return _Modes(torch.is_grad_enabled(), torch.is_inference_mode_enabled(), tuple(casts))
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            if self.inference:
+                stack.enter_context(torch.inference_mode())
+            stack.enter_context(torch.set_grad_enabled(self.grad))
+            for device, dtype in self.autocast:
+                stack.enter_context(torch.autocast(device, dtype))
+            yield
+
+
+def _signature(value: Any) -> Any:
+    """What a compilation is for: shape, layout, type and device of the tensors, and all other values as they are."""
+    leaves, structure = torch.utils._pytree.tree_flatten(value)
+    parts = [
+        (t.shape, t.stride(), t.dtype, t.device, t.requires_grad) if isinstance(t, torch.Tensor) else t for t in leaves
+    ]
+    return str(structure), tuple(parts)
 
 
 def _detached_copy(value: Any) -> Any:

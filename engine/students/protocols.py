@@ -1,0 +1,125 @@
+"""How students are trained: the named evaluation protocols of the papers (torch-free).
+
+Numbers of different protocols are never comparable; every ``Evaluation`` carries the name of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Network, optimiser, schedule, loss and augmentation of a student.
+
+    ``epochs`` or, where it is None, ``steps``: pairs (images in the set, optimiser steps), log-log interpolated and
+    constant beyond both ends.
+
+    ``schedule``: ``step`` runs the first ``epochs // 2 + 1`` epochs (or steps, likewise) at ``rate`` and the others at
+    a tenth of it with the momentum reset, because the reference code makes a new optimiser there; ``cosine`` warms up
+    linearly for ``warmup`` steps (half of them all, where they are fewer than twice as many) and then falls to zero.
+
+    ``loss``: ``cross-entropy`` takes hard labels or probabilities. Learned labels that are not probabilities (negative
+    entries, or rows that do not sum to one, as FRePo's) have no cross-entropy: they are trained on with the squared
+    error also there. ``squared`` is half the mean squared error; hard labels become (one-hot - 1/K) / sqrt(K/10).
+
+    ``augment``: the family of operations, one drawn for each batch, with parameters of each image's own.
+    """
+
+    name: str
+    title: str
+    description: str
+    network: str
+    width: int = 128
+    epochs: int | None = None
+    steps: tuple[tuple[int, int], ...] = ()
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["step", "cosine"] = "step"
+    warmup: int = 0
+    batch: int = 256
+    loss: Literal["cross-entropy", "squared"] = "cross-entropy"
+    augment: Literal["dsa", "frepo"] | None = None
+
+    def step_count(self, images: int) -> int:
+        """Optimiser steps of one student on a set of ``images`` images."""
+        if self.epochs is not None:
+            return self.epochs * math.ceil(images / self.batch)
+        below = [p for p in self.steps if p[0] <= images]
+        above = [p for p in self.steps if p[0] >= images]
+        if not below or not above:
+            return (below or above)[-1 if below else 0][1]
+        (x0, y0), (x1, y1) = below[-1], above[0]
+        if x0 == x1:
+            return y0
+        return round(y0 * (y1 / y0) ** (math.log(images / x0) / math.log(x1 / x0)))
+
+    def rates(self, images: int) -> list[float]:
+        """The learning rate of every step."""
+        total = self.step_count(images)
+        if self.schedule == "step":
+            return [self.rate if step < self.restart(images) else self.rate / 10 for step in range(total)]
+        warm = min(self.warmup, total // 2)
+        rates = [self.rate * (step + 1) / warm for step in range(warm)]
+        return rates + [self.rate * (1 + math.cos(math.pi * s / (total - warm))) / 2 for s in range(total - warm)]
+
+    def restart(self, images: int) -> int | None:
+        """The step (from 0) before which the optimiser is made anew; None for never."""
+        if self.schedule != "step":
+            return None
+        if self.epochs is None:
+            return self.step_count(images) // 2 + 1
+        return (self.epochs // 2 + 1) * math.ceil(images / self.batch)
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    p.name: p
+    for p in (
+        Protocol(
+            "quick",
+            "Quick",
+            "A narrow ConvNet trained for seconds: follows a run while it works, and compares runs roughly.",
+            "convnet",
+            width=32,
+            steps=((10, 60), (100, 80), (1000, 160)),
+            rate=0.05,
+            batch=64,
+        ),
+        Protocol(
+            "dc",
+            "DC",
+            "ConvNet-3 of width 128, 300 epochs without augmentation: SGD 0.01, momentum 0.9, weight decay 5e-4, "
+            "a tenth of the rate after half (Zhao, Mopuri & Bilen 2021).",
+            "convnet",
+            epochs=300,
+        ),
+        Protocol(
+            "dsa",
+            "DSA",
+            "As DC, but 1,000 epochs with one random augmentation for each batch (Zhao & Bilen 2021).",
+            "convnet",
+            epochs=1000,
+            augment="dsa",
+        ),
+        Protocol(
+            "frepo",
+            "FRePo",
+            "A ConvNet of 128, 256 and 512 channels without normalisation, squared error on the learned labels, Adam "
+            "3e-4 with warm-up and cosine, 1,000 to 5,000 steps, light augmentation (Zhou, Nezhadarya & Ba 2022).",
+            "convnet-wide",
+            steps=((10, 1000), (100, 2000), (500, 5000)),
+            optimiser="adam",
+            rate=3e-4,
+            weight_decay=0.0,
+            schedule="cosine",
+            warmup=500,
+            batch=500,
+            loss="squared",
+            augment="frepo",
+        ),
+    )
+}
