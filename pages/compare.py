@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 
 import pandas as pd
@@ -165,7 +166,10 @@ def failures(where: Store, dataset: str) -> None:
 def picture(where: Store, run: Run, name: str) -> None:
     mark = mark_of(run)
     note = "" if run.status == "done" else f" · {run.status}"
-    st.markdown(f"**{name}**  \n:gray[{mark.sign} {mark.name}{note}]")
+    st.html(
+        f'<div><b>{html.escape(name)}</b><br><span style="color:{mark.colour}" aria-hidden="true">{mark.sign}</span> '
+        f"{mark.name}{note}</div>"
+    )
     frames, layout = where.frames(run.id), where.events(run.id, kinds=("layout",), limit=1)
     path = where.frame_path(run.id, frames[-1]) if frames else None
     if path is None or not layout:

@@ -55,7 +55,11 @@ def take_zip() -> None:
         state.data_refused = f"{upload.name}: {refused}"
         shutil.rmtree(path.parent, ignore_errors=True)
         return
-    state.data_path = str(path)
+    state.data_source, state.data_typed = str(path), ""
+
+
+def take_typed() -> None:
+    st.session_state.data_source = st.session_state.data_typed
 
 
 @st.cache_data(ttl=600, max_entries=20, show_spinner="Checking the images")
@@ -106,21 +110,22 @@ def sheet(path: str, fingerprint: tuple[int, int], classes: tuple[str, ...]) -> 
 def images_by_class() -> str | None:
     """Upload or path, checked and shown; returns the dataset's name when all is well."""
     state = st.session_state
-    if "data_path" not in state:
-        state.data_path = st.query_params.get("dataset", "").removeprefix("folder:")
+    if "data_source" not in state or "data_typed" not in state:  # the page is opened, perhaps by a link
+        state.data_source = st.query_params.get("dataset", "").removeprefix("folder:")
+        state.data_typed = "" if Path(state.data_source).is_relative_to(limbeck_home()) else state.data_source
     st.file_uploader(
         "A .zip of images by class", type=["zip"], key="data_upload", on_change=take_zip, max_upload_size=200,
         help="One folder per class, with its images inside. Folders train and test around them are used as they are.",
     )  # fmt: skip
     st.text_input(
-        "or a folder or .zip on this machine", key="data_path",
+        "or a folder or .zip on this machine", key="data_typed", on_change=take_typed,
         help="The path of a folder that holds one folder per class.",
     )  # fmt: skip
     refused = state.pop("data_refused", None)
     if refused:
         st.error(refused)
 
-    text = state.data_path.strip()
+    text = state.data_source.strip()
     if not text:
         st.query_params.pop("dataset", None)
         st.caption("For instance: cats/1.jpg, cats/2.jpg, dogs/1.jpg … 2 to 100 classes; any size, PNG, JPEG or WebP.")

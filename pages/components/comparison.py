@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,9 +23,15 @@ COLUMNS = (
 
 
 def names(runs: list[Run]) -> dict[str, str]:
-    """A name for each run that no other of them has: its title, and the end of its id where titles repeat."""
-    count = Counter(run.title for run in runs)
-    return {run.id: run.title if count[run.title] == 1 else f"{run.title} ({run.id[-5:]})" for run in runs}
+    """A name for each run of one dataset that no other of them has: its title without the dataset, and the end of its
+    id where titles repeat."""
+    titles = {}
+    for run in runs:
+        head, comma, rest = run.title.partition(", ")
+        same = head == (Path(run.dataset.removeprefix("folder:")).stem if ":" in run.dataset else run.dataset)
+        titles[run.id] = rest[:1].upper() + rest[1:] if comma and same else run.title
+    count = Counter(titles.values())
+    return {id: title if count[title] == 1 else f"{title} ({id[-5:]})" for id, title in titles.items()}
 
 
 def shape(store: Store, run: Run) -> tuple[int | None, int | None]:
@@ -113,10 +120,14 @@ def duration(seconds: float | None) -> str:
 
 
 def percent(mean: float, std: float, students: int) -> str:
-    """Fractions as people read them."""
+    """Fractions as people read them. Only the space before the bracket may break."""
     if students < 2:
-        return f"{100 * mean:.1f} % (1 student)"
-    return f"{100 * mean:.1f} ± {100 * std:.1f} % ({students:.0f} students)"
+        return _tight(f"{100 * mean:.1f} %") + " " + _tight("(1 student)")
+    return _tight(f"{100 * mean:.1f} ± {100 * std:.1f} %") + " " + _tight(f"({students:.0f} students)")
+
+
+def _tight(text: str) -> str:
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +136,7 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     for _, mine in table.groupby("run", sort=False):
         first = mine.iloc[0]
         mark = next(m for m in MARKS.values() if m.name == first["kind"])
-        row = {"Set": first["name"], "Kind": f"{mark.sign} {first['kind']}", "Images": _images(first)}
+        row = {"Set": first["name"], "Kind": _tight(f"{mark.sign} {first['kind']}"), "Images": _images(first)}
         for name, key in groups(table).items():
             match = mine[(mine["protocol"] == key[0]) & (mine["network"] == key[1]) & (mine["split"] == key[2])]
             row[name] = percent(*match.iloc[0][["mean", "std", "students"]]) if len(match) else "–"
@@ -139,7 +150,7 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 def _images(row: pd.Series) -> str:
     if pd.isna(row["images"]) or pd.isna(row["classes"]):
         return "–"
-    return f"{row['images']:.0f} ({row['ipc']:.3g} × {row['classes']:.0f} classes)"
+    return f"{row['images']:.0f} " + _tight(f"({row['ipc']:.3g} × {row['classes']:.0f} classes)")
 
 
 def chart(table: pd.DataFrame, key: tuple[str, str, str]) -> go.Figure:

@@ -55,6 +55,7 @@ def test_protocols_and_networks_never_share_a_column(store, three):
         "Set", "Kind", "Images", "quick, convnet", "quick, lenet", "quick, convnet, held-out", "dc, convnet",
         "Distilling", "Evaluating",
     ]  # fmt: skip
+    table = table.map(lambda text: text.replace("\N{NO-BREAK SPACE}", " "))
     distilled, random, kmeans = table.to_dict("records")
     assert distilled["dc, convnet"] == "85.0 ± 5.0 % (2 students)"
     assert distilled["quick, convnet"] == "70.0 % (1 student)"
