@@ -1,10 +1,12 @@
-"""What every page reads from and gives work to (torch-free)."""
+"""What every page reads from and gives work to: one store and one executor for the whole server (torch-free)."""
 
 from __future__ import annotations
 
+import bisect
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-import streamlit as st
 from engine.data.catalogue import DATASETS
 
 from engine.home import limbeck_home
@@ -12,19 +14,50 @@ from engine.runs.executor import LocalExecutor
 from engine.runs.store import Store
 
 
-@st.cache_resource
-def _store(home: str) -> Store:
-    return Store(Path(home))
+@cache
+def _executor(home: str) -> LocalExecutor:
+    return LocalExecutor(Store(Path(home)))
+
+
+def executor() -> LocalExecutor:
+    """What queues and cancels runs; the app starts and ends its workers."""
+    return _executor(str(limbeck_home()))
 
 
 def store() -> Store:
     """The store of this server's home folder."""
-    return _store(str(limbeck_home()))
+    return executor().store
 
 
-def executor() -> LocalExecutor:
-    """What queues and cancels runs; the workers themselves are the app's."""
-    return LocalExecutor(store())
+def film(where: Store, run: str) -> dict[str, Any] | None:
+    """All that a player needs of a run, as JSON; None when there is no such run.
+
+    ``frames`` holds [step, event id, distilling seconds, loss or null] of every frame, ascending; ``cursor`` is the id
+    of the last event seen, after which the event stream goes on.
+    """
+    known = where.run(run)
+    if known is None:
+        return None
+    events = where.events(run, kinds=("layout", "frame", "metric", "status"), limit=100_000)
+    there = set(where.frames(run))
+    metrics = [e for e in events if e.kind == "metric"]
+    steps = [e.step for e in metrics]
+    latest: dict[int, list[Any]] = {}
+    for event in events:
+        if event.kind == "frame" and event.step in there:
+            at = bisect.bisect_right(steps, event.step)
+            loss = metrics[at - 1].data.get("loss") if at else None
+            latest[event.step] = [event.step, event.id, event.data.get("seconds"), loss]
+    return {
+        "run": run,
+        "title": known.title,
+        "status": known.status,
+        "message": known.message,
+        "layout": next((e.data for e in reversed(events) if e.kind == "layout"), None),
+        "frames": [latest[step] for step in sorted(latest)],
+        "metric": {"step": metrics[-1].step, **metrics[-1].data} if metrics else None,
+        "cursor": events[-1].id if events else 0,
+    }
 
 
 def dataset_title(name: str) -> str:

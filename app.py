@@ -1,0 +1,154 @@
+"""The app: its pages, the few routes beside them, and the life of the workers. Start it with ``streamlit run app.py``.
+
+Streamlit's server imports this file once for ``app``, and executes it once more for every view of a page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from engine.bundle import export_zip
+from engine.runs.store import FINISHED, Event
+from pages.components.shared import executor, film, store
+
+STYLE = Path(__file__).parent / "assets" / "app.css"
+STREAMED = ("layout", "frame", "metric", "status")
+closing = threading.Event()
+
+
+# ---- pages ----------------------------------------------------------------------------------------------------------
+
+
+def show() -> None:
+    """The page that the address names, under the common navigation."""
+    st.set_page_config(page_title="Limbeck", page_icon=":material/water_drop:", layout="wide")
+    pages = [
+        st.Page("pages/distil.py", title="Distil", icon=":material/water_drop:", default=True),
+        st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
+        st.Page("pages/data.py", title="Your images", icon=":material/photo_library:"),
+    ]
+    st.html(STYLE)
+    st.navigation(pages, position="top").run()
+
+
+# ---- routes: read only, and only below a run's folder (the store checks ids and steps) ------------------------------
+
+
+def frame(request: Request) -> Response:
+    """One frame of a run. It never changes under one URL: a frame made anew has another event id in its query."""
+    path = store().frame_path(request.path_params["run"], request.path_params["step"])
+    if path is None:
+        return PlainTextResponse("There is no such frame.", 404)
+    return FileResponse(
+        path, media_type="image/webp", headers={"Cache-Control": "public, max-age=31536000, immutable"}
+    )
+
+
+def frames(request: Request) -> Response:
+    """Which frames a run has, and what a viewer needs to go on from there with ``events``."""
+    found = film(store(), request.path_params["run"])
+    if found is None:
+        return PlainTextResponse("There is no such run.", 404)
+    return JSONResponse(found, headers={"Cache-Control": "no-store"})
+
+
+def result(request: Request) -> Response:
+    """The distilled set as safetensors and JSON in one zip."""
+    run = request.path_params["run"]
+    folder = store().result_folder(run)
+    if folder is None:
+        return PlainTextResponse("This run has no result, or there is no such run.", 404)
+    name = f'attachment; filename="limbeck-{run}.zip"'
+    return Response(export_zip(folder), media_type="application/zip", headers={"Content-Disposition": name})
+
+
+async def events(request: Request) -> Response:
+    """What happens in a run, as server-sent events, from the event after ``since`` or ``Last-Event-ID``."""
+    run = request.path_params["run"]
+    since = request.headers.get("last-event-id") or request.query_params.get("since", "0")
+    if not since.isdecimal() or len(since) > 18:
+        return PlainTextResponse("“since” must be the id of an event: a whole number.", 400)
+    known = await run_in_threadpool(store().run, run)
+    if known is None:
+        return PlainTextResponse("There is no such run.", 404)
+    rows = await run_in_threadpool(store().events, run, int(since), STREAMED)
+    if not rows and known.status in FINISHED:
+        return Response(status_code=204)  # tells an EventSource not to come back
+
+    async def stream() -> AsyncIterator[str]:
+        cursor, quiet, found = int(since), 0.0, rows
+        yield "retry: 1000\n\n"
+        while not closing.is_set() and not await request.is_disconnected():
+            for event in found:
+                cursor = event.id
+                yield _message(event)
+            quiet = 0.0 if found else quiet + 0.25
+            if quiet >= 10:
+                quiet = 0.0
+                yield ": keep-alive\n\n"
+            await asyncio.sleep(0.25)
+            found = await run_in_threadpool(store().events, run, cursor, STREAMED)
+
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+
+
+def _message(event: Event) -> str:
+    data = json.dumps({"step": event.step, **event.data}, separators=(",", ":"))
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n"
+
+
+# ---- the workers ----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def lifespan(_: Any) -> AsyncIterator[None]:
+    """One warm worker for as long as the server lives."""
+    _end_streams_on_signals()
+    await run_in_threadpool(executor().start)
+    try:
+        yield
+    finally:
+        closing.set()
+        await run_in_threadpool(executor().shutdown)
+
+
+def _end_streams_on_signals() -> None:
+    """The server waits for open responses before it ends, so event streams have to end by themselves first."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+
+        def handle(number: int, frame: Any, before: Any = before) -> None:
+            closing.set()
+            if callable(before):
+                before(number, frame)
+
+        signal.signal(number, handle)
+
+
+ROUTES = [
+    Route("/api/runs/{run}/frames/{step:int}.webp", frame),
+    Route("/api/runs/{run}/frames", frames),
+    Route("/api/runs/{run}/events", events),
+    Route("/api/runs/{run}/result.zip", result),
+]
+
+if __name__ == "__main__":
+    show()
+else:
+    app = st.App(__file__, routes=ROUTES, lifespan=lifespan)

@@ -1,0 +1,655 @@
+// Film player: the frames of one or several runs under one timeline.
+//
+// The page passes which runs to show (small JSON). Frames come by their own immutable URLs, their numbers as
+// server-sent events; nothing here makes the page's script run, unless the page asked for `report` or `cells`.
+
+const KEEP = 120; // decoded frames kept per run
+const ACTIVE = ["queued", "running", "paused"];
+const ENDED = ["done", "stopped", "failed", "interrupted"];
+const players = new WeakMap(); // survives that this module's function is called again on every change
+
+export default function ({ parentElement, data, setStateValue, setTriggerValue }) {
+  let player = players.get(parentElement);
+  if (!player) {
+    player = new Player(parentElement);
+    players.set(parentElement, player);
+  }
+  player.onStep = (step) => data.report && setStateValue("step", step);
+  player.onCell = (cell) => data.cells && setTriggerValue("cell", cell);
+  player.apply(data);
+  return () => {
+    player.close();
+    players.delete(parentElement);
+  };
+}
+
+// ---- one run: its list of frames, its decoded frames, its event stream ------------------------------------------
+
+class Reel {
+  constructor(run, changed) {
+    this.id = run.id;
+    this.title = run.title || "";
+    this.status = run.status || "";
+    this.message = "";
+    this.layout = null;
+    this.frames = []; // {step, event, seconds, loss}, ascending
+    this.metric = null;
+    this.machine = "";
+    this.bitmaps = new Map(); // least recently used first
+    this.changed = changed;
+    this.source = null;
+    this.closed = false;
+  }
+
+  async load() {
+    clearTimeout(this.retry);
+    let film;
+    try {
+      const answer = await fetch(`/api/runs/${this.id}/frames`);
+      if (!answer.ok) throw new Error(String(answer.status));
+      film = await answer.json();
+    } catch {
+      if (!this.closed) this.retry = setTimeout(() => this.load(), 3000); // the server may be restarting
+      return;
+    }
+    if (this.closed) return;
+    this.layout = film.layout;
+    this.machine = (film.layout && film.layout.machine) || "";
+    this.status = film.status;
+    this.message = film.message;
+    this.metric = film.metric;
+    this.frames = film.frames.map(([step, event, seconds, loss]) => ({ step, event, seconds, loss }));
+    this.changed(this);
+    if (ACTIVE.includes(this.status)) this.listen(film.cursor);
+    else this.hangUp();
+  }
+
+  listen(cursor) {
+    this.hangUp();
+    const source = new EventSource(`/api/runs/${this.id}/events?since=${cursor}`);
+    this.source = source;
+    const on = (kind, act) =>
+      source.addEventListener(kind, (message) => {
+        act(JSON.parse(message.data), Number(message.lastEventId));
+        this.changed(this, kind);
+      });
+    on("layout", (e) => {
+      this.layout = e;
+      this.machine = e.machine || "";
+    });
+    on("metric", (e) => (this.metric = e));
+    on("frame", (e, event) => {
+      const last = this.frames.at(-1);
+      if (last && last.step === e.step) this.frames.pop();
+      const loss = this.metric && this.metric.step <= e.step ? this.metric.loss : null;
+      this.frames.push({ step: e.step, event, seconds: e.seconds, loss });
+    });
+    on("status", (e) => {
+      this.status = e.status;
+      this.message = e.message;
+      // A resumed or diverged run went back to a checkpoint: frames after it are gone.
+      if (e.resumed || ENDED.includes(e.status)) this.load();
+    });
+    source.onerror = () => {
+      if (source.readyState === EventSource.CLOSED && !this.closed && source === this.source)
+        this.retry = setTimeout(() => this.load(), 3000);
+    };
+  }
+
+  at(step) {
+    // The last frame that is not after `step`, else the first.
+    let low = 0;
+    let high = this.frames.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.frames[middle].step <= step) low = middle;
+      else high = middle - 1;
+    }
+    return this.frames[low];
+  }
+
+  async bitmap(frame) {
+    const kept = this.bitmaps.get(frame.event);
+    if (kept) {
+      this.bitmaps.delete(frame.event); // to the young end
+      this.bitmaps.set(frame.event, kept);
+      return kept;
+    }
+    const promise = (async () => {
+      const answer = await fetch(`/api/runs/${this.id}/frames/${frame.step}.webp?e=${frame.event}`);
+      if (!answer.ok) throw new Error(String(answer.status));
+      return createImageBitmap(await answer.blob(), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+    })();
+    this.bitmaps.set(frame.event, promise);
+    while (this.bitmaps.size > KEEP) {
+      const [oldest, old] = this.bitmaps.entries().next().value;
+      this.bitmaps.delete(oldest);
+      old.then((b) => b !== this.shown && b.close()).catch(() => {});
+    }
+    try {
+      return await promise;
+    } catch (error) {
+      this.bitmaps.delete(frame.event);
+      if (error.message === "404") this.frames = this.frames.filter((f) => f !== frame); // thinned out meanwhile
+      return null;
+    }
+  }
+
+  hangUp() {
+    if (this.source) this.source.close();
+    this.source = null;
+  }
+
+  close() {
+    this.closed = true;
+    clearTimeout(this.retry);
+    this.hangUp();
+    for (const bitmap of this.bitmaps.values()) bitmap.then((b) => b && b.close()).catch(() => {});
+    this.bitmaps.clear();
+  }
+}
+
+// ---- how a grid of classes fits into a stage --------------------------------------------------------------------
+
+// A frame has one column per class. Few images of many classes make a thin strip, so that classes may go on below, in
+// bands; the number of bands is the one that gives the largest images.
+function fit(layout, width, height, ratio) {
+  const { columns, rows, size } = layout;
+  const longest = Math.max(...layout.classes.map((name) => name.length));
+  const head = (cell) => {
+    const font = Math.max(11, Math.min(16, cell / (0.6 * longest)));
+    if (font * 0.6 * longest <= cell + 2 || cell >= 44) return { font, tall: Math.ceil(font * 1.5), upright: false };
+    return { font: 11, tall: Math.min(84, Math.ceil(longest * 6.6) + 6), upright: true };
+  };
+  let best = null;
+  const most = Math.min(columns, 16);
+  for (let bands = 1; bands <= most; bands++) {
+    const per = Math.ceil(columns / bands);
+    if (Math.ceil(columns / per) !== bands) continue;
+    let cell = Math.min(width / per, 10 * size);
+    for (let round = 0; round < 3; round++)
+      cell = Math.min(cell, (height - bands * (head(cell).tall + 10)) / (bands * rows));
+    const worth = cell * (columns % per ? 0.85 : 1) * (bands === 1 ? 1.1 : 1);
+    if (!best || worth > best.worth) best = { bands, per, cell, worth };
+  }
+  const least = Math.min(32, width / Math.min(columns, 10));
+  if (best.cell < least) {
+    // Too many to fit: readable images, and the stage scrolls.
+    const per = Math.min(columns, Math.max(1, Math.floor(width / least)));
+    best = { bands: Math.ceil(columns / per), per, cell: Math.min(width / per, 44) };
+  }
+  let pixels = Math.max(2, Math.floor(best.cell * ratio)); // device pixels of a cell, its gap included
+  const gap = pixels > 24 * ratio ? Math.round(2 * ratio) : pixels > 8 * ratio ? 1 : 0;
+  const whole = Math.floor((pixels - gap) / size) * size;
+  if (whole >= size && whole >= 0.9 * (pixels - gap)) pixels = whole + gap; // every pixel the same size
+  return { ...best, pixels, gap, head: head(pixels / ratio) };
+}
+
+// ---- the player -------------------------------------------------------------------------------------------------
+
+const ICONS = {
+  play: '<path d="M8 5v14l11-7z"/>',
+  pause: '<path d="M6 5h4v14H6zM14 5h4v14h-4z"/>',
+  back: '<path d="M15 6 9 12l6 6z"/>',
+  on: '<path d="m9 6 6 6-6 6z"/>',
+  full: '<path d="M5 5h6v2H7v4H5zM13 5h6v6h-2V7h-4zM5 13h2v4h4v2H5zM17 13h2v6h-6v-2h4z"/>',
+};
+const icon = (name) => `<svg viewBox="0 0 24 24" aria-hidden="true">${ICONS[name]}</svg>`;
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes))
+    if (name in made && name !== "role") made[name] = value;
+    else made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+function clock(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  const whole = Math.round(seconds);
+  const two = (n) => String(n).padStart(2, "0");
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+const short = (x) => (x === null || x === undefined ? "" : Math.abs(x) >= 1000 || (x && Math.abs(x) < 0.001) ? x.toExponential(2) : x.toPrecision(3));
+
+class Player {
+  constructor(parent) {
+    this.reels = [];
+    this.step = 0;
+    this.following = true;
+    this.playing = false;
+    this.looping = false;
+    this.asked = 0;
+    this.calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.build(parent);
+  }
+
+  build(parent) {
+    const button = (name, label, act) =>
+      element("button", { type: "button", className: "tool", title: label, ariaLabel: label, innerHTML: icon(name), onclick: act });
+    this.badge = element("span", { className: "badge" });
+    this.facts = element("dl", { className: "facts" });
+    this.full = button("full", "Full screen", () => {
+      if (document.fullscreenElement) document.exitFullscreen();
+      else this.root.requestFullscreen();
+    });
+    this.stage = element("div", { className: "stage", tabIndex: 0, role: "group", ariaLabel: "Distilled images" });
+    this.stage.onkeydown = (e) => this.key(e);
+    this.note = element("p", { className: "note" });
+    this.panels = element("div", { className: "panels" });
+    this.stage.append(this.note, this.panels);
+    this.toggle = button("play", "Play", () => this.setPlaying(!this.playing));
+    this.slider = element("input", { type: "range", min: 0, max: 0, value: 0, ariaLabel: "Distillation step" });
+    this.slider.oninput = () => this.hold(this.steps()[Number(this.slider.value)] ?? 0);
+    this.slider.onchange = () => this.onStep(this.step);
+    this.slider.onkeydown = (e) => this.key(e);
+    this.latest = element("button", { type: "button", className: "latest", onclick: () => this.follow() }, "Follow latest");
+    this.transport = element(
+      "div",
+      { className: "transport" },
+      this.toggle,
+      button("back", "One frame back", () => this.move(-1)),
+      this.slider,
+      button("on", "One frame on", () => this.move(1)),
+      this.latest,
+    );
+    this.spoken = element("p", { className: "spoken", ariaLive: "polite" });
+    this.loupe = element("div", { className: "loupe", hidden: true, ariaHidden: "true" });
+    this.lens = element("canvas");
+    this.label = element("span");
+    this.loupe.append(this.lens, this.label);
+    this.root = element(
+      "section",
+      { className: "player", ariaLabel: "Film of the distilled images" },
+      element("div", { className: "top" }, this.badge, this.facts, this.full),
+      this.stage,
+      this.transport,
+      this.spoken,
+      this.loupe,
+    );
+    if (!this.root.requestFullscreen) this.full.hidden = true;
+    parent.append(this.root);
+    this.sizes = new ResizeObserver(() => this.layOut());
+    this.sizes.observe(this.stage);
+    this.onShown = () => {
+      if (!document.hidden) this.show();
+    };
+    document.addEventListener("visibilitychange", this.onShown);
+  }
+
+  apply(data) {
+    this.data = data;
+    this.root.style.setProperty("--height", data.height || "auto");
+    this.root.classList.toggle("still", Boolean(data.still));
+    const wanted = data.runs.map((run) => run.id).join();
+    if (wanted !== this.reels.map((reel) => reel.id).join()) {
+      for (const reel of this.reels) reel.close();
+      this.panels.replaceChildren();
+      this.reels = data.runs.map((run) => new Reel(run, (reel, kind) => this.changed(reel, kind)));
+      this.following = true;
+      this.started = false;
+      this.setPlaying(false);
+      for (const reel of this.reels) {
+        reel.panel = element("figure", { className: "panel" });
+        reel.caption = element("figcaption", {}, reel.title);
+        reel.caption.hidden = this.reels.length < 2;
+        reel.grid = element("div", { className: "grid", role: "img" });
+        reel.panel.append(reel.caption, reel.grid);
+        this.panels.append(reel.panel);
+        reel.load();
+      }
+    } else {
+      // A run that had ended may have been resumed, and the other way round while the stream was away.
+      data.runs.forEach((run, i) => {
+        if (ACTIVE.includes(run.status) && !this.reels[i].source) this.reels[i].load();
+      });
+    }
+    this.panels.style.setProperty("--columns", Math.min(this.reels.length, this.root.clientWidth < 640 ? 1 : 2));
+    this.describe();
+  }
+
+  // ---- time ----
+
+  steps() {
+    if (this.reels.length === 1) return this.reels[0].frames.map((f) => f.step);
+    return [...new Set(this.reels.flatMap((reel) => reel.frames.map((f) => f.step)))].sort((a, b) => a - b);
+  }
+
+  live() {
+    return this.reels.some((reel) => ACTIVE.includes(reel.status));
+  }
+
+  changed(reel, kind) {
+    if (kind === "metric") {
+      this.describe();
+      return;
+    }
+    if (reel.layout && reel.laid !== JSON.stringify(reel.layout)) this.layOut();
+    const steps = this.steps();
+    if (this.following && steps.length && !this.playing) this.step = steps.at(-1);
+    if (!this.started && steps.length > 1 && this.reels.every((r) => r.layout)) {
+      this.started = true;
+      if (this.data.autoplay && !this.calm && !this.live()) {
+        this.looping = true;
+        this.step = steps[0];
+        this.setPlaying(true);
+      }
+    }
+    this.show();
+  }
+
+  follow() {
+    this.following = true;
+    this.setPlaying(false);
+    this.step = this.steps().at(-1) ?? 0;
+    this.show();
+    this.onStep(this.step);
+  }
+
+  hold(step) {
+    this.looping = false;
+    this.setPlaying(false);
+    this.step = step;
+    this.following = !this.live() && step === this.steps().at(-1);
+    this.show();
+  }
+
+  move(by) {
+    const steps = this.steps();
+    if (!steps.length) return;
+    const place = Math.max(0, Math.min(steps.length - 1, this.place(steps) + by));
+    this.hold(steps[place]);
+  }
+
+  place(steps) {
+    let place = 0;
+    while (place + 1 < steps.length && steps[place + 1] <= this.step) place++;
+    return place;
+  }
+
+  key(event) {
+    const act = {
+      ArrowLeft: () => this.move(-1),
+      ArrowRight: () => this.move(1),
+      Home: () => this.move(-Infinity),
+      End: () => (this.live() ? this.follow() : this.move(Infinity)),
+      " ": () => this.setPlaying(!this.playing),
+    }[event.key];
+    if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    act();
+  }
+
+  setPlaying(on) {
+    clearTimeout(this.timer);
+    this.playing = on && this.steps().length > 1;
+    this.toggle.innerHTML = icon(this.playing ? "pause" : "play");
+    this.toggle.title = this.toggle.ariaLabel = this.playing ? "Pause the film" : "Play from the start";
+    if (!this.playing) {
+      this.looping = false;
+      this.describe();
+      return;
+    }
+    this.following = false;
+    const steps = this.steps();
+    if (this.place(steps) >= steps.length - 1) this.step = steps[0];
+    this.show();
+    this.tick();
+  }
+
+  tick() {
+    const steps = this.steps();
+    const place = this.place(steps);
+    let wait = Math.max(50, Math.min(400, 12000 / steps.length));
+    if (place === 0 || place === steps.length - 1) wait = Math.max(wait, 1200); // time to see where it began and ended
+    this.timer = setTimeout(async () => {
+      if (document.hidden) {
+        this.tick();
+        return;
+      }
+      const now = this.steps();
+      const next = this.place(now) + 1;
+      if (next < now.length) this.step = now[next];
+      else if (this.looping) this.step = now[0];
+      else if (this.live()) {
+        this.follow();
+        return;
+      } else {
+        this.setPlaying(false);
+        return;
+      }
+      await this.show();
+      if (this.playing) this.tick();
+    }, wait);
+  }
+
+  // ---- drawing ----
+
+  async show() {
+    this.describe();
+    if (document.hidden) return;
+    const number = ++this.asked;
+    await Promise.all(
+      this.reels.map(async (reel) => {
+        const frame = reel.at(this.step);
+        if (!frame || !reel.layout) return;
+        const bitmap = await reel.bitmap(frame);
+        if (!bitmap) {
+          if (number === this.asked && reel.frames.length) this.show(); // that frame is gone: the one before it
+          return;
+        }
+        if (number < (reel.drawn || 0)) return; // a later one is on the screen already
+        reel.drawn = number;
+        reel.shown = bitmap;
+        this.draw(reel);
+      }),
+    );
+    if (this.playing) {
+      const steps = this.steps();
+      const place = this.place(steps);
+      for (const step of steps.slice(place + 1, place + 5))
+        for (const reel of this.reels) {
+          const frame = reel.at(step);
+          if (frame) reel.bitmap(frame);
+        }
+    }
+  }
+
+  layOut() {
+    const width = this.stage.clientWidth - 2;
+    if (width < 20) return;
+    const narrow = this.root.clientWidth < 640;
+    const across = Math.min(this.reels.length, narrow ? 1 : 2) || 1;
+    this.panels.style.setProperty("--columns", across);
+    const down = Math.ceil(this.reels.length / across);
+    const fixed = this.data.height && !narrow;
+    const tall = fixed ? this.stage.clientHeight / down : 0.55 * innerHeight;
+    for (const reel of this.reels) {
+      const layout = reel.layout;
+      if (!layout) continue;
+      const ratio = devicePixelRatio || 1;
+      const plan = fit(layout, width / across - (across > 1 ? 12 : 0), tall - (this.reels.length > 1 ? 34 : 4), ratio);
+      const same = JSON.stringify([plan, ratio, layout]);
+      reel.laid = JSON.stringify(layout);
+      if (same === reel.same) continue;
+      reel.same = same;
+      reel.plan = plan;
+      reel.ratio = ratio;
+      reel.bands = [];
+      reel.grid.replaceChildren();
+      for (let band = 0; band < plan.bands; band++) {
+        const classes = layout.classes.slice(band * plan.per, (band + 1) * plan.per);
+        const heads = element("div", { className: "heads", ariaHidden: "true" });
+        heads.classList.toggle("upright", plan.head.upright);
+        heads.style.font = `500 ${plan.head.font}px/1.3 var(--st-font, system-ui)`;
+        heads.style.gridTemplateColumns = `repeat(${classes.length}, ${plan.pixels / ratio}px)`;
+        if (plan.head.upright) heads.style.height = `${plan.head.tall}px`;
+        for (const name of classes) heads.append(element("span", { title: name }, name));
+        const canvas = element("canvas", { ariaHidden: "true" });
+        canvas.width = classes.length * plan.pixels - plan.gap;
+        canvas.height = layout.rows * plan.pixels - plan.gap;
+        canvas.style.width = `${canvas.width / ratio}px`;
+        canvas.style.height = `${canvas.height / ratio}px`;
+        canvas.onpointermove = (e) => this.look(reel, band, e);
+        canvas.onpointerleave = () => (this.loupe.hidden = true);
+        canvas.onclick = (e) => {
+          const cell = this.look(reel, band, e);
+          if (cell) this.onCell({ run: reel.id, step: this.step, ...cell });
+        };
+        reel.bands.push(canvas);
+        reel.grid.append(element("div", { className: "band" }, heads, canvas));
+      }
+      if (reel.shown) this.draw(reel);
+    }
+  }
+
+  draw(reel) {
+    const { layout, plan, shown } = reel;
+    if (!plan || !shown) return;
+    const side = plan.pixels - plan.gap;
+    const size = shown.width / layout.columns;
+    reel.bands.forEach((canvas, band) => {
+      const pen = canvas.getContext("2d");
+      pen.imageSmoothingEnabled = false;
+      const first = band * plan.per;
+      const count = Math.min(plan.per, layout.columns - first);
+      if (!plan.gap) {
+        pen.drawImage(shown, first * size, 0, count * size, shown.height, 0, 0, canvas.width, canvas.height);
+        return;
+      }
+      for (let column = 0; column < count; column++)
+        for (let row = 0; row < layout.rows; row++)
+          pen.drawImage(
+            shown, (first + column) * size, row * size, size, size,
+            column * plan.pixels, row * plan.pixels, side, side,
+          );
+    });
+    reel.grid.ariaLabel = this.words(reel);
+    this.relook();
+    this.root.dataset.drawn = String(Number(this.root.dataset.drawn || 0) + 1); // lets a test count
+  }
+
+  // The image under the pointer, large.
+  look(reel, band, event) {
+    const { plan, layout } = reel;
+    const box = reel.bands[band].getBoundingClientRect();
+    const cell = plan.pixels / reel.ratio;
+    const column = band * plan.per + Math.floor((event.clientX - box.left) / cell);
+    const row = Math.floor((event.clientY - box.top) / cell);
+    if (column < 0 || column >= layout.columns || row < 0 || row >= layout.rows) return null;
+    this.looked = { reel, column, row };
+    this.loupe.hidden = false;
+    this.relook();
+    const home = this.root.getBoundingClientRect();
+    const [wide, high] = [this.loupe.offsetWidth, this.loupe.offsetHeight];
+    const x = event.clientX - home.left;
+    const y = event.clientY - home.top;
+    this.loupe.style.left = `${x + 24 + wide > home.width ? Math.max(0, x - wide - 24) : x + 24}px`;
+    this.loupe.style.top = `${Math.max(0, Math.min(home.height - high, y - high / 2))}px`;
+    return { column, row, class: layout.classes[column] };
+  }
+
+  relook() {
+    if (this.loupe.hidden || !this.looked) return;
+    const { reel, column, row } = this.looked;
+    if (!reel.shown || !reel.layout) return;
+    const size = reel.shown.width / reel.layout.columns;
+    this.lens.width = this.lens.height = size;
+    this.lens.getContext("2d").drawImage(reel.shown, column * size, row * size, size, size, 0, 0, size, size);
+    this.label.textContent =
+      reel.layout.classes[column] + (reel.layout.rows > 1 ? `, image ${row + 1} of ${reel.layout.rows}` : "");
+  }
+
+  // ---- words ----
+
+  words(reel) {
+    const frame = reel.at(this.step);
+    if (!frame) return "No images yet";
+    const loss = frame.loss === null || frame.loss === undefined ? "" : `, loss ${short(frame.loss)}`;
+    return `${reel.title || "Distilled images"}: ${reel.layout ? reel.layout.columns : ""} classes, step ${frame.step}${loss}`;
+  }
+
+  describe() {
+    const steps = this.steps();
+    const place = this.place(steps);
+    this.slider.max = String(Math.max(0, steps.length - 1));
+    this.slider.value = String(place);
+    this.slider.disabled = steps.length < 2;
+    const reel = this.reels[0];
+    if (!reel) return;
+    const frame = reel.at(this.step);
+    const live = this.live();
+    const atEnd = this.following && live;
+    this.latest.hidden = !live;
+    this.latest.setAttribute("aria-pressed", String(this.following));
+
+    const [kind, name] = this.data.badge
+      ? ["quiet", this.data.badge]
+      : !live
+        ? ["quiet", { done: "Finished", stopped: "Stopped", failed: "Failed", interrupted: "Interrupted" }[reel.status] || ""]
+        : reel.status === "queued"
+          ? ["quiet", "Waiting"]
+          : reel.status === "paused"
+            ? ["quiet", "Paused"]
+            : this.following
+              ? ["live", "Live"]
+              : ["quiet", "Looking back"];
+    this.badge.className = `badge ${kind}`;
+    this.badge.textContent = name;
+    this.badge.hidden = !name;
+
+    const metric = reel.metric;
+    const now = atEnd && metric ? metric : frame;
+    const facts = [];
+    if (now) {
+      facts.push(["step", now.step.toLocaleString("en")]);
+      if (now.loss !== null && now.loss !== undefined) facts.push(["loss", short(now.loss)]);
+      if (now.seconds !== null && now.seconds !== undefined) facts.push(["distilling", clock(now.seconds)]);
+    }
+    if (atEnd && metric && reel.status === "running") {
+      if (metric.rate) facts.push(["steps/s", short(metric.rate)]);
+      if (metric.eta !== null && metric.eta !== undefined) facts.push(["left", clock(metric.eta)]);
+    }
+    const key = JSON.stringify(facts.map((f) => f[0]));
+    if (key !== this.factKey) {
+      this.factKey = key;
+      this.facts.replaceChildren(
+        ...facts.map(([label]) => element("div", {}, element("dt", {}, label), element("dd"))),
+      );
+    }
+    facts.forEach(([, value], i) => (this.facts.children[i].lastChild.textContent = value));
+
+    this.note.textContent = steps.length ? "" : this.data.message || reel.message || "Loading the film.";
+    this.note.hidden = steps.length > 0;
+    this.slider.setAttribute("aria-valuetext", frame ? `step ${frame.step}${frame.loss != null ? `, loss ${short(frame.loss)}` : ""}` : "");
+    this.transport.hidden = Boolean(this.data.still) || steps.length === 0;
+    this.speak(frame);
+  }
+
+  // Screen readers hear where the film is, not more often than every five seconds.
+  speak(frame) {
+    if (!frame || this.playing) return;
+    const text = `Step ${frame.step}${frame.loss != null ? `, loss ${short(frame.loss)}` : ""}`;
+    const wait = 5000 - (Date.now() - (this.spokeAt || 0));
+    clearTimeout(this.speaking);
+    const say = () => {
+      this.spokeAt = Date.now();
+      if (this.spoken.textContent !== text) this.spoken.textContent = text;
+    };
+    if (wait <= 0) say();
+    else this.speaking = setTimeout(say, wait);
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    clearTimeout(this.speaking);
+    this.playing = false;
+    this.sizes.disconnect();
+    document.removeEventListener("visibilitychange", this.onShown);
+    for (const reel of this.reels) reel.close();
+    this.root.remove();
+  }
+}

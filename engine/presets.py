@@ -1,0 +1,139 @@
+"""Runs that are known to converge, with what each was measured to reach and to take (torch-free)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.spec import METHODS, RunSpec, build_spec
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a preset reached when it was measured; ``accuracy`` None: not measured, so nothing is promised.
+
+    ``accuracy`` and ``spread`` (one standard deviation over students) are fractions in [0, 1] of the test images;
+    ``minutes`` is the distilling time; ``machine`` what it ran on.
+    """
+
+    accuracy: float | None = None
+    spread: float | None = None
+    protocol: str = ""
+    minutes: float | None = None
+    machine: str = ""
+
+    def sentence(self) -> str:
+        """The expectation as one sentence; empty when nothing was measured."""
+        if self.accuracy is None:
+            return ""
+        spread = "" if self.spread is None else f" ± {100 * self.spread:.1f}"
+        text = f"Reached {100 * self.accuracy:.1f}{spread} % on the test images ({self.protocol} protocol)"
+        if self.minutes is not None:
+            text += f" after {_minutes(self.minutes)} of distilling"
+        return text + (f" on {self.machine}." if self.machine else ".")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named run. ``values`` are those ``build_spec`` takes; ``quick``: there is something to see within a minute."""
+
+    id: str
+    title: str
+    about: str
+    values: dict[str, Any]
+    expect: Expectation = field(default_factory=Expectation)
+    quick: bool = False
+
+    @property
+    def spec(self) -> RunSpec:
+        """The run as a validated spec."""
+        return build_spec("distill", **self.values)
+
+    def sentence(self) -> str:
+        """What to expect, in words; without a measurement only how long it distils."""
+        spec = self.spec
+        known = self.expect.sentence()
+        takes = f"Distils for {_minutes(spec.minutes)}" if spec.minutes else f"Distils for {spec.steps:,} steps"
+        return known or f"{takes} with {METHODS[spec.method].name.lower()}."
+
+
+def _minutes(minutes: float) -> str:
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
+    return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+
+
+PRESETS: dict[str, Preset] = {
+    p.id: p
+    for p in (
+        Preset(
+            "digits-dc-1",
+            "Digits, one image each",
+            "Built-in handwritten digits: the 1,797 small scans of scikit-learn become ten images.",
+            {"dataset": "digits", "method": "dc", "ipc": 1, "init": "real", "minutes": 0.5},
+            quick=True,
+        ),
+        Preset(
+            "digits-dm-10",
+            "Digits, ten images each",
+            "The same digits with ten images per class: how much does more room help?",
+            {"dataset": "digits", "method": "dm", "ipc": 10, "init": "real", "minutes": 0.5},
+            quick=True,
+        ),
+        Preset(
+            "shapes-dm-1",
+            "Shapes, one image each",
+            "Coloured shapes made by Limbeck itself: ten shapes, ten textures, no download.",
+            {"dataset": "shapes", "method": "dm", "ipc": 1, "init": "real", "minutes": 1},
+            quick=True,
+        ),
+        Preset(
+            "mnist-dc-1",
+            "MNIST, one image each",
+            "60,000 handwritten digits become ten images by matching gradients.",
+            {"dataset": "mnist", "method": "dc", "ipc": 1, "init": "real", "minutes": 2},
+        ),
+        Preset(
+            "mnist-dm-10",
+            "MNIST, ten images each",
+            "60,000 handwritten digits become a hundred images by matching feature means.",
+            {"dataset": "mnist", "method": "dm", "ipc": 10, "init": "real", "minutes": 5},
+        ),
+        Preset(
+            "cifar10-frepo-1",
+            "CIFAR-10, one image each",
+            "50,000 photographs become ten images with learned labels.",
+            {
+                "dataset": "cifar10",
+                "method": "frepo",
+                "ipc": 1,
+                "init": "real",
+                "minutes": 5,
+                "network": "convnet-wide",
+                "zca": True,
+            },
+        ),
+        Preset(
+            "cifar10-frepo-10",
+            "CIFAR-10, ten images each",
+            "50,000 photographs become a hundred images with learned labels.",
+            {
+                "dataset": "cifar10",
+                "method": "frepo",
+                "ipc": 10,
+                "init": "real",
+                "minutes": 5,
+                "network": "convnet-wide",
+                "zca": True,
+            },
+        ),
+        Preset(
+            "cifar10-dm-10",
+            "CIFAR-10, distribution matching",
+            "The same hundred images from matching feature means, with ordinary labels.",
+            {"dataset": "cifar10", "method": "dm", "ipc": 10, "init": "real", "minutes": 5},
+        ),
+    )
+}
+
+DEFAULT = "digits-dc-1"

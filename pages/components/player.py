@@ -1,0 +1,52 @@
+"""The film player: the frames of one or several runs under one timeline, drawn by the browser (torch-free)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from engine.runs.store import Run
+
+ASSETS = Path(__file__).parents[2] / "assets"
+
+_mount = st.components.v2.component(
+    "limbeck_player",
+    css=(ASSETS / "player.css").read_text(),
+    js=(ASSETS / "player.js").read_text(),
+)
+
+
+def player(
+    runs: Sequence[Run],
+    *,
+    key: str,
+    height: str = "",
+    badge: str = "",
+    message: str = "",
+    autoplay: bool = False,
+    still: bool = False,
+    report: bool = False,
+    cells: bool = False,
+) -> Any:
+    """Show the film of ``runs``; several share one timeline and stand side by side.
+
+    While a run is going its frames appear as they are made, without any script run. ``height`` is a CSS length, the
+    picture's own when empty. ``badge`` stands where the status of the run would (“Replay”); ``message`` is shown
+    before the first frame; ``autoplay`` plays a finished film in a loop (not for people who asked for less motion);
+    ``still`` shows only the last frame. With ``report`` the result's ``step`` is where the slider was released, with
+    ``cells`` its ``cell`` the image that was clicked: {run, step, column, row, class}; both rerun the page.
+    """
+    data = {
+        "runs": [{"id": run.id, "title": run.title, "status": run.status} for run in runs],
+        "height": height,
+        "badge": badge,
+        "message": message,
+        "autoplay": autoplay,
+        "still": still,
+        "report": report,
+        "cells": cells,
+    }
+    return _mount(key=key, data=data, on_step_change=lambda: None, on_cell_change=lambda: None)
