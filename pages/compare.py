@@ -18,15 +18,6 @@ from pages.components.marks import mark_of
 from pages.components.shared import dataset_title, executor, store
 
 FIRST = 4  # sets shown when nothing was chosen
-KINDS = {
-    "random": "Random real images",
-    "optimised": "Optimised: the best of many random sets",
-    "kmeans": "k-means: the centres",
-    "kmeans-real": "k-means: the real images nearest to the centres",
-    "average": "Class average",
-    "herding": "Herding",
-    "kcenter": "k-center",
-}
 ACTIVE = ("queued", "running", "paused")
 
 
@@ -77,7 +68,7 @@ def make_baseline(dataset: str) -> None:
     )  # fmt: skip
     if run:
         state.compare_runs = [*state.compare_runs, run]
-        st.toast(f"Queued: {KINDS[state.baseline_kind]}.")
+        st.toast(f"Queued: {comparison.BASELINE_NAMES[state.baseline_kind]}.")
 
 
 def evaluate(names: dict[str, str]) -> None:
@@ -109,7 +100,13 @@ def forget_choice() -> None:
 
 def baseline_form(dataset: str) -> None:
     row = {p.name: p for p in parameters(BaselineSpec)}
-    st.selectbox(row["kind"].label, BASELINES, format_func=KINDS.get, key="baseline_kind", help=row["kind"].help)
+    st.selectbox(
+        row["kind"].label,
+        BASELINES,
+        format_func=comparison.BASELINE_NAMES.get,
+        key="baseline_kind",
+        help=row["kind"].help,
+    )
     left, right = st.columns(2)
     left.number_input(row["ipc"].label, 1, int(row["ipc"].high or 100), 1, key="baseline_ipc", help=row["ipc"].help)
     right.number_input(row["seed"].label, 0, value=0, step=1, key="baseline_seed", help=row["seed"].help)
@@ -257,7 +254,7 @@ def page() -> None:
         st.info(f"Left out, because {dataset_title(dataset)} has no such set here: {', '.join(x[:60] for x in lost)}.")
     state.compare_runs = list(dict.fromkeys(r for r in state.compare_runs if r in known))
     chosen = right.multiselect(
-        "Sets", known, format_func=names.get, key="compare_runs",
+        "Sets", known, format_func=names.get, key="compare_runs", wrap=True,
         help="Finished and running distillations, baselines and imported sets of this dataset.",
     )  # fmt: skip
     remember(dataset=dataset, runs=",".join(chosen))

@@ -22,6 +22,7 @@ from pages.components.grid import class_grid, data_url
 from pages.components.shared import dataset_title, executor, store
 
 PREVIEW_CLASSES, PREVIEW_ROWS, PREVIEW_SIDE = 20, 4, 48
+DATASET_KEY = next(p.key for p in parameters(RunSpec) if p.name == "dataset")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
 
@@ -107,8 +108,8 @@ def sheet(path: str, fingerprint: tuple[int, int], classes: tuple[str, ...]) -> 
 # ---- images by class ------------------------------------------------------------------------------------------------
 
 
-def images_by_class() -> str | None:
-    """Upload or path, checked and shown; returns the dataset's name when all is well."""
+def choose() -> str:
+    """Where the images are: uploaded, typed or named by the address. The path as text, or nothing."""
     state = st.session_state
     if "data_source" not in state or "data_typed" not in state:  # the page is opened, perhaps by a link
         state.data_source = st.query_params.get("dataset", "").removeprefix("folder:")
@@ -121,15 +122,15 @@ def images_by_class() -> str | None:
         "or a folder or .zip on this machine", key="data_typed", on_change=take_typed,
         help="The path of a folder that holds one folder per class.",
     )  # fmt: skip
+    st.caption("For instance cats/1.jpg, cats/2.jpg, dogs/1.jpg … 2 to 100 classes, images of any size.")
     refused = state.pop("data_refused", None)
     if refused:
         st.error(refused)
+    return state.data_source.strip()
 
-    text = state.data_source.strip()
-    if not text:
-        st.query_params.pop("dataset", None)
-        st.caption("For instance: cats/1.jpg, cats/2.jpg, dogs/1.jpg … 2 to 100 classes; any size, PNG, JPEG or WebP.")
-        return None
+
+def show(text: str) -> str | None:
+    """The images at a path, checked; returns the dataset's name when all is well."""
     try:
         path = Path(text).expanduser().resolve()
         stat = path.stat()
@@ -145,9 +146,11 @@ def images_by_class() -> str | None:
     if st.query_params.get("dataset") != name:
         st.query_params["dataset"] = name
 
-    counts = [report.counts[c] for c in report.classes] if isinstance(report.counts, dict) else list(report.counts)
     classes = tuple(report.classes)
-    st.success(f"{sum(counts):,} images of {len(classes)} classes, {min(counts):,} to {max(counts):,} each.")
+    counts = [report.counts[c] for c in classes] if isinstance(report.counts, dict) else list(report.counts)
+    few, many = min(counts), max(counts)
+    each = f"{few:,} each" if few == many else f"{few:,} to {many:,} each"
+    st.write(f"**{path.stem}**: {sum(counts):,} images of {len(classes)} classes, {each}.")
     for warning in report.warnings:
         st.warning(warning)
     shown = classes[:PREVIEW_CLASSES]
@@ -159,12 +162,9 @@ def images_by_class() -> str | None:
     if len(classes) > len(shown):
         st.caption(f"The first {len(shown)} of {len(classes)} classes.")
     st.page_link(
-        "pages/distil.py", label="Distil these", icon=":material/water_drop:", query_params={key_of_dataset: name}
+        "pages/distil.py", label="Distil these", icon=":material/water_drop:", query_params={DATASET_KEY: name}
     )
     return name
-
-
-key_of_dataset = next(p.key for p in parameters(RunSpec) if p.name == "dataset")
 
 
 # ---- a set from elsewhere -------------------------------------------------------------------------------------------
@@ -248,6 +248,13 @@ def a_set_from_elsewhere(own: str | None) -> None:
 st.title("Your images")
 st.write("Distil images of your own, or bring a distilled set made with other code and test it here.")
 st.subheader("Images by class")
-mine = images_by_class()
+left, right = st.columns(2, gap="large")
+with left:
+    source = choose()
+with right:
+    mine = show(source) if source else None
+    if not source:
+        st.query_params.pop("dataset", None)
+        st.info("Here you will see your images, a column per class, before anything is distilled from them.")
 st.subheader("A distilled set from elsewhere")
 a_set_from_elsewhere(mine)

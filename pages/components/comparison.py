@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from safetensors import SafetensorError, safe_open
 
-from engine.runs.store import Run, Store
+from engine.runs.store import Run, Store, default_title
 from engine.spec import METHODS, PROTOCOLS
 from pages.components.marks import MARKS, mark_of
 
@@ -22,16 +21,28 @@ COLUMNS = (
 )  # fmt: skip
 
 
+BASELINE_NAMES = {
+    "random": "Random real images",
+    "optimised": "Optimised real images",
+    "kmeans": "k-means centres",
+    "kmeans-real": "k-means, nearest real images",
+    "average": "Class averages",
+    "herding": "Herding",
+    "kcenter": "k-center",
+}
+
+
 def names(runs: list[Run]) -> dict[str, str]:
-    """A name for each run of one dataset that no other of them has: its title without the dataset, and the end of its
-    id where titles repeat."""
-    titles = {}
+    """A name for each run of one dataset that no other of them has: what made it, or its title where it was given one,
+    and the end of its id where names repeat."""
+    called = {}
     for run in runs:
-        head, comma, rest = run.title.partition(", ")
-        same = head == (Path(run.dataset.removeprefix("folder:")).stem if ":" in run.dataset else run.dataset)
-        titles[run.id] = rest[:1].upper() + rest[1:] if comma and same else run.title
-    count = Counter(titles.values())
-    return {id: title if count[title] == 1 else f"{title} ({id[-5:]})" for id, title in titles.items()}
+        called[run.id] = run.title
+        if run.kind in ("distill", "baseline") and run.title == default_title(run.kind, run.dataset, run.spec):
+            made = METHODS[run.spec["method"]].name if run.kind == "distill" else BASELINE_NAMES[run.spec["kind"]]
+            called[run.id] = f"{made}, {run.spec['ipc']} per class"
+    count = Counter(called.values())
+    return {id: name if count[name] == 1 else f"{name} ({id[-5:]})" for id, name in called.items()}
 
 
 def shape(store: Store, run: Run) -> tuple[int | None, int | None]:
