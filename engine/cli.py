@@ -77,9 +77,10 @@ def datasets(args: argparse.Namespace) -> None:
 def distill(args: argparse.Namespace) -> None:
     """A distillation, in this process."""
     spec = build_spec("distill", **{**QUICK_DEFAULTS, **_given(args, _run_flags())})
+    title = _title(args)
     _check(spec)
     store, worker = _store(), _worker()
-    id = store.submit("distill", spec, args.title or "", pid=os.getpid())
+    id = store.submit("distill", spec, title, pid=os.getpid())
     _follow(store, worker, id)
     _print_distilled(store, id, args.json)
 
@@ -87,10 +88,10 @@ def distill(args: argparse.Namespace) -> None:
 def baseline(args: argparse.Namespace) -> None:
     """A baseline, in this process."""
     spec = build_spec("baseline", **{**QUICK_DEFAULTS, **_given(args, parameters(SPECS["baseline"]))})
-    out = _check_out(args.out)
+    title, out = _title(args), _check_out(args.out)
     _check(spec)
     store, worker = _store(), _worker()
-    id = store.submit("baseline", spec, args.title or "", pid=os.getpid())
+    id = store.submit("baseline", spec, title, pid=os.getpid())
     _follow(store, worker, id)
     result = store.result_folder(id)
     if result is None:
@@ -173,6 +174,7 @@ def import_(args: argparse.Namespace) -> None:
         if name and not Path(name).expanduser().exists():
             raise Refused(f"There is no file “{name}”.")
     store = _store()
+    title = _title(args)
     needs_data = spec.path.endswith((".pt", ".pth"))
     if needs_data and args.dataset is None:
         raise Refused(f"{Path(spec.path).name} does not say which dataset it stands for; name it with --dataset.")
@@ -182,7 +184,7 @@ def import_(args: argparse.Namespace) -> None:
 
     with _Bar() as bar:
         synthetic = read_import(spec, _load(spec.dataset, spec.size, bar) if needs_data else None)
-    id = import_set(store, synthetic, args.title or f"{synthetic.dataset}, {Path(spec.path).stem}", spec)
+    id = import_set(store, synthetic, title or f"{synthetic.dataset}, {Path(spec.path).stem}", spec)
     count = len(synthetic.images)
     row = {"run": id, "folder": str(store.folder(id)), "result": str(store.result_folder(id)), "images": count}
     _print(row, args.json, f"Imported {count} images as run {id}.")
@@ -192,7 +194,7 @@ def runs(args: argparse.Namespace) -> None:
     """What the store knows; pause, resume, stop, delete."""
     store = _store()
     if args.what == "list":
-        limit = build_limit(args.limit)
+        limit = _limit(args.limit)
         return _runs_list(store, args, limit)
     run = store.run(args.id)
     if run is None:
@@ -286,7 +288,14 @@ def _run_row(run: Any) -> dict[str, Any]:
     return {name: getattr(run, name) for name in names}
 
 
-def build_limit(text: str) -> int:
+def _title(args: argparse.Namespace) -> str:
+    title = (args.title or "").strip()
+    if len(title) > 200 or not title.isprintable():
+        raise Refused("--title must be one line of at most 200 characters.")
+    return title
+
+
+def _limit(text: str) -> int:
     """The value of ``--limit``."""
     if not text.isdecimal() or not 1 <= int(text) <= 10_000:
         raise Refused(f"--limit was “{text}”, but must be a whole number from 1 to 10000.")

@@ -25,6 +25,7 @@ from engine.synthetic import SyntheticSet
 
 CHECKPOINT_EVERY = 20.0  # seconds, and more often while a run is young
 METRIC_EVERY = 0.2  # seconds, and longer in long runs
+EXPLODED = 20.0  # times the initial images' root mean square: nothing but saturated pixels is left to see
 FRAME_EVERY = 0.3  # seconds, and longer where encoding a frame is slow
 
 
@@ -70,6 +71,7 @@ class _Distillation:
         self.diverged = ""  # the sentence, once it has
         self.film: Film
         self.live: Live
+        self.scale = 1.0  # root mean square of the initial images
         self._losses: list[float] = []
         self._mark = (0, 0.0)  # step and seconds at the last metric event
         self._next_metric = self._next_frame = 0.0
@@ -84,6 +86,7 @@ class _Distillation:
         began = time.perf_counter()
         torch.manual_seed(self.spec.seed)  # methods have generators of their own; a library might not
         self.distiller.setup(self.spec, self.data, self.accel)
+        self.scale = max(1.0, _rms(self.distiller.synthetic()))
         if saved is None:
             self.seconds = time.perf_counter() - began
             self.store.rewind(self.job.id, -1)  # frames of an earlier try that never reached a checkpoint
@@ -176,14 +179,17 @@ class _Distillation:
         self._losses, self._mark = [], (self.step, self.seconds)
 
     def _images(self) -> SyntheticSet:
-        """The images now; ``Diverged`` when they are no longer finite."""
+        """The images now; ``Diverged`` when they are no longer finite, or have exploded."""
         try:
-            return self.distiller.synthetic()
+            synthetic = self.distiller.synthetic()
         except Refused as error:
             raise Diverged(str(error)) from None
+        if _rms(synthetic) > EXPLODED * self.scale:
+            raise Diverged(f"The images have grown more than {EXPLODED:g}-fold.")
+        return synthetic
 
     def _save(self) -> None:
-        """A checkpoint; ``Diverged`` when the images are no longer finite."""
+        """A checkpoint; ``Diverged`` when the images are not worth one."""
         self._images()
         state = {
             "seconds": self.seconds,
@@ -247,3 +253,7 @@ class _Distillation:
         if self.spec.steps is not None and rate > 0:
             left.append((self.spec.steps - self.step) / rate)
         return max(0.0, min(left)) if left else None
+
+
+def _rms(synthetic: SyntheticSet) -> float:
+    return float(synthetic.images.square().mean().sqrt())

@@ -14,6 +14,11 @@ def check(spec: BaseModel) -> None:
     The page calls it before it submits a run, and so does the command line.
     """
     values = spec.model_dump()
+    if values.get("method") == "dc" and values["ipc"] > 1 and values["parameters"]["variant"] == "bank":
+        raise Refused(
+            "Gradient matching with the bank works at 1 image per class only, because beyond that the network is "
+            "trained between updates. Choose the variant “plain” (--variant plain), or 1 image per class."
+        )
     if values.get("dataset"):
         check_dataset(values["dataset"])
         info = DATASETS.get(values["dataset"])
@@ -35,8 +40,9 @@ def check_dataset(name: str) -> None:
 def check_class_size(spec: BaseModel, smallest: int, title: str) -> None:
     """Raise ``Refused`` when a class has fewer images than are asked for per class."""
     ipc = getattr(spec, "ipc", 0)
-    if ipc > smallest:
+    if ipc > smallest and getattr(spec, "init", "") != "noise":
+        noise = ", or noise as the initial images" if hasattr(spec, "init") else ""
         raise Refused(
             f"Images per class (ipc) was {ipc}, but the smallest class of {title} has {smallest} images to learn from; "
-            f"choose {smallest} or fewer."
+            f"choose {smallest} or fewer{noise}."
         )

@@ -39,6 +39,7 @@ class RandomWalk:
     pace = 0.01  # seconds a step takes
     diverges_at: int | None = None
     raises_at: int | None = None
+    explodes = False
 
     def setup(self, spec, data, accel) -> None:
         self.done = 0
@@ -53,6 +54,8 @@ class RandomWalk:
             raise Diverged("The loss is no longer a finite number.")
         if self.done == self.raises_at:
             raise IndexError("a mistake in the method")
+        if self.explodes:
+            self.images *= 1.3
         # Both its own and torch's global generator: neither may notice what goes on between two steps.
         self.images += 0.1 * torch.randn(self.images.shape, generator=self.generator)
         self.images += 0.1 * torch.rand(())

@@ -224,6 +224,13 @@ def test_divergence_goes_back_to_the_last_good_state_and_offers_half_the_rate(st
     build_spec("distill", **{**run.spec, **store.events(id)[-1].data["halved"]})
 
 
+def test_images_that_explode_are_divergence_too(store, monkeypatch):
+    monkeypatch.setattr(fakes.RandomWalk, "explodes", True)
+    id = submit(store, minutes=1)
+    claim_and_run(store)
+    assert "diverged" in store.run(id).message and images(store, id).abs().max() < 20
+
+
 def test_half_of_the_smallest_rate_is_still_a_rate(store, monkeypatch):
     monkeypatch.setattr(fakes.RandomWalk, "diverges_at", 1)
     id = submit(store, steps=100, lr_img=1e-4)
