@@ -1,0 +1,38 @@
+import subprocess
+import sys
+
+import pytest
+
+from engine.students import PROTOCOLS
+
+
+def test_they_load_without_torch():
+    code = "import sys, engine.students; assert engine.students.PROTOCOLS; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_dc_and_dsa_drop_the_rate_after_half_of_the_epochs():
+    for name, epochs in (("dc", 300), ("dsa", 1000)):
+        protocol = PROTOCOLS[name]
+        assert protocol.step_count(10) == epochs and protocol.step_count(500) == 2 * epochs
+        rates = protocol.rates(500)
+        half = 2 * (epochs // 2 + 1)
+        assert protocol.restart(500) == half
+        assert set(rates[:half]) == {0.01} and set(rates[half:]) == {0.001} and len(rates) == 2 * epochs
+
+
+def test_frepo_warms_up_and_falls_to_zero():
+    protocol = PROTOCOLS["frepo"]
+    assert [protocol.step_count(n) for n in (1, 10, 100, 500, 5000)] == [1000, 1000, 2000, 5000, 5000]
+    assert 1000 < protocol.step_count(50) < 2000 < protocol.step_count(200) < 5000
+    rates = protocol.rates(10)
+    assert len(rates) == 1000 and rates[0] == pytest.approx(3e-4 / 500) and rates[499] == rates[500] == 3e-4
+    assert all(a < b for a, b in zip(rates[:499], rates[1:500], strict=True))
+    assert all(a > b for a, b in zip(rates[500:], rates[501:], strict=False)) and 0 < rates[-1] < 1e-8
+    assert protocol.restart(10) is None
+
+
+def test_every_protocol_names_itself():
+    assert list(PROTOCOLS) == ["quick", "dc", "dsa", "frepo"]
+    for name, protocol in PROTOCOLS.items():
+        assert protocol.name == name and protocol.title and protocol.description.endswith(".")

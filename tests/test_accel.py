@@ -1,0 +1,106 @@
+"""Compilation in the background: the caller never waits, and always gets the right numbers."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch.func import grad_and_value
+
+from engine.accel import Accel, _Compiled, _Modes
+
+CPU = Accel(torch.device("cpu"), compile=True)
+
+
+@pytest.fixture
+def plain_compiler(monkeypatch):
+    """``torch.compile`` without Inductor: quick, and it records which thread compiled which shapes."""
+    compiled = []
+
+    def compile(function, dynamic):
+        def fast(*args):
+            compiled.append((args[0].shape, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+            return function(*args)
+
+        return fast
+
+    monkeypatch.setattr(torch, "compile", compile)
+    return compiled
+
+
+def wait(made):
+    made.thread.join(10)
+    assert not made.thread.is_alive()
+
+
+def test_each_shape_is_compiled_once_and_eager_until_then(plain_compiler):
+    made = CPU.compiled(lambda x: x * 2, meanwhile=lambda x: x * 2 + 100)
+    small, large = torch.ones(2), torch.ones(3)
+    assert made(small).tolist() == [102, 102]
+    wait(made)
+    assert made(small).tolist() == [2, 2]
+    assert made(large).tolist() == [102, 102, 102]
+    wait(made)
+    assert made(large).tolist() == [2, 2, 2]
+    assert [shape[0] for shape, *_ in plain_compiler] == [2, 2, 3, 3]
+
+
+def test_the_thread_works_in_the_callers_modes(plain_compiler):
+    made = CPU.compiled(lambda x: x * 2)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        made(torch.ones(2))
+        wait(made)
+    assert plain_compiler == [(torch.Size([2]), False, True)]
+    made(torch.ones(2))  # gradients are on now: another compilation
+    wait(made)
+    assert plain_compiler[-1] == (torch.Size([2]), True, False)
+    assert _Modes.current() == _Modes(True, False, ())
+
+
+def test_what_cannot_be_compiled_stays_eager(monkeypatch):
+    def compile(function, dynamic):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", compile)
+    for background in (True, False):
+        made = CPU.compiled(lambda x: x + 1, background)
+        assert made(torch.ones(1)).item() == 2
+        if made.thread:
+            wait(made)
+        assert "no compiler" in made.failed and made(torch.ones(1)).item() == 2
+
+
+def test_deterministic_and_eager_accelerators_compile_nothing():
+    def function(x):
+        return x
+
+    assert Accel(torch.device("cpu")).compiled(function) is function
+    assert Accel(torch.device("cpu"), compile=True, deterministic=True).compiled(function) is function
+
+
+def test_forward_and_backward_compile_in_a_thread():
+    step = grad_and_value(lambda w, x: (torch.tanh(x @ w) ** 2).mean())
+    made = CPU.compiled(step)
+    assert isinstance(made, _Compiled)
+    w, x = torch.randn(4, 3), torch.randn(8, 4)
+    gradient, value = step(w, x)
+    deadline = time.monotonic() + 120
+    while not made.ready and made.failed is None and time.monotonic() < deadline:
+        got = made(w, x)
+        assert torch.allclose(got[0], gradient, atol=1e-6) and torch.allclose(got[1], value, atol=1e-6)
+        time.sleep(0.05)
+    if made.failed:
+        pytest.skip(made.failed[:200])
+    got = made(w, x)
+    assert torch.allclose(got[0], gradient, atol=1e-6) and torch.allclose(got[1], value, atol=1e-6)
+
+
+def test_a_program_can_end_while_it_compiles():
+    code = (
+        "import torch; from engine.accel import Accel\n"
+        "made = Accel(torch.device('cpu'), compile=True).compiled(lambda x: (x.sin() * x.cos()).sum())\n"
+        "made(torch.ones(64)); print('done')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0 and ended.stdout == "done\n", ended.stderr
