@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import tempfile
@@ -60,18 +61,30 @@ def read_import(spec: ImportSpec, dataset: Dataset | None) -> SyntheticSet:
 
 
 def import_run(job: Job) -> None:
-    """The job: read an uploaded file and make it the run's result; the upload is then removed."""
+    """The job: read an uploaded file and make it the run's result. The upload is then removed, also when refused."""
     spec = ImportSpec.model_validate(job.run.spec)
-    named = read_data(job, spec.dataset, spec.size) if spec.path.endswith((".pt", ".pth")) else None
-    job.say("Checking the file.")
-    synthetic = read_import(spec, named)
+    try:
+        named = read_data(job, spec.dataset, spec.size) if spec.path.endswith((".pt", ".pth")) else None
+        job.say("Checking the file.")
+        synthetic = read_import(spec, named)
+    except Refused:
+        _remove_upload(job, spec)
+        raise
     publish(job.store, job.id, synthetic)
     job.store.update(job.id, progress=1.0, dataset=synthetic.dataset)
     job.store.announce(job.id, "done", _done(synthetic))
+    _remove_upload(job, spec)
+
+
+def _remove_upload(job: Job, spec: ImportSpec) -> None:
+    """Delete what a page had saved under ``uploads``; files from anywhere else are their owner's."""
     uploads = (job.store.home / "uploads").resolve()
-    for name in (spec.path, spec.labels):
-        if name and uploads in Path(name).resolve().parents:
-            Path(name).unlink(missing_ok=True)
+    for path in (Path(name).resolve() for name in (spec.path, spec.labels) if name):
+        if uploads in path.parents:
+            path.unlink(missing_ok=True)
+            if path.parent != uploads:
+                with contextlib.suppress(OSError):
+                    path.parent.rmdir()
 
 
 def _done(synthetic: SyntheticSet) -> str:
