@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from streamlit.runtime.pages_manager import PagesManager
 
 from engine.bundle import export_zip
 from engine.runs.store import FINISHED, Event
@@ -151,4 +152,7 @@ ROUTES = [
 if __name__ == "__main__":
     show()
 else:
+    # Streamlit takes a folder named pages for its older kind of navigation until the first view of this file, so that
+    # a link to a page, followed right after the start, would bypass it.
+    PagesManager.uses_pages_directory = False
     app = st.App(__file__, routes=ROUTES, lifespan=lifespan)
