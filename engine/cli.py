@@ -429,6 +429,8 @@ def _check_out(text: str | None) -> Path | None:
     """Where a set shall be written; refused before anything is computed when it cannot be."""
     if text is None:
         return None
+    if not text.strip():
+        raise Refused("--out needs a name: NAME.pt, NAME.zip, or else a folder.")
     out = Path(text).expanduser()
     if out.suffix in (".pt", ".zip"):
         if out.is_dir():
@@ -436,7 +438,7 @@ def _check_out(text: str | None) -> Path | None:
         if not out.resolve().parent.is_dir():
             raise Refused(f"There is no folder “{out.resolve().parent}” to write {out.name} into.")
     elif out.is_file():
-        raise Refused(f"“{out}” is a file; --out takes a .pt file, a .zip file, or a folder for safetensors and json.")
+        raise Refused(f"“{out}” is a file of another kind; --out takes NAME.pt, NAME.zip, or else a folder.")
     elif out.is_dir() and any(out.iterdir()) and not (out / "synthetic.json").exists():
         raise Refused(f"The folder “{out}” holds other files; name a new or empty folder, a .pt or a .zip.")
     elif not out.is_dir() and not out.resolve().parent.is_dir():

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from engine.runs import process
 from engine.runs.store import RUN_ID, STATUSES, Store
 from engine.spec import build_spec
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = ("../x", "../../etc/passwd", "", "a" * 81, "A" * 20, "20261121-0423-mnist/..", "x\x00yyyyyyyyy", None, 7)
 
 
@@ -288,4 +290,4 @@ def test_a_run_is_a_plain_record(store):
 def test_the_front_of_the_runs_is_torch_free():
     modules = "engine.runs.store, engine.runs.executor, engine.runs.validate, engine.cli"
     code = f"import sys, {modules}; print([m for m in ('torch', 'torchvision', 'captum') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
