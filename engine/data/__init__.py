@@ -1,0 +1,80 @@
+"""Where real images come from: ``load`` any dataset of the catalogue, or a folder of images by class."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.data.base import Dataset
+from engine.data.catalogue import DATASETS, FOLDER, locate, unknown
+from engine.errors import Refused
+
+__all__ = ["Dataset", "load"]
+
+Progress = Callable[[float, str], None]
+
+_KEPT = 4
+_loaded: OrderedDict[Any, Dataset] = OrderedDict()
+_lock = threading.Lock()
+
+
+def load(name: str, size: int = 32, progress: Progress | None = None) -> Dataset:
+    """The dataset ``name``: a catalogue id, or ``folder:PATH`` of a folder or .zip of images by class.
+
+    ``size``: side in pixels, 28 to 64, to which the images of a folder are resized; the catalogue's have their own.
+    ``progress`` hears of a fraction in [0, 1] and a sentence while files are fetched or decoded. The last few datasets
+    are kept in memory, for as long as their files stay the same. Raises ``Refused``.
+    """
+    if name.startswith(FOLDER):
+        path = Path(name.removeprefix(FOLDER)).expanduser()
+        key: Any = (name, size, _fingerprint(path))
+    elif name in DATASETS:
+        found = locate(name)
+        key = (name, found and tuple(_fingerprint(found[0] / file) for file in found[1]))
+    else:
+        raise Refused(unknown(name))
+    with _lock:
+        if key in _loaded:
+            _loaded.move_to_end(key)
+            return _loaded[key]
+    dataset = _load(name, size, progress)
+    with _lock:
+        _loaded[key] = dataset
+        while len(_loaded) > _KEPT:
+            _loaded.popitem(last=False)
+    return dataset
+
+
+def _load(name: str, size: int, progress: Progress | None) -> Dataset:
+    # Each source brings its own large imports, so that digits do not wait for torchvision.
+    if name.startswith(FOLDER):
+        from engine.data import folder
+
+        return folder.load(name, size, progress)
+    if name == "digits":
+        from engine.data import digits
+
+        return digits.load()
+    if name == "shapes":
+        from engine.data import shapes
+
+        return shapes.load()
+    from engine.data import downloads
+
+    return downloads.load(name, progress)
+
+
+def _fingerprint(path: Path) -> tuple[str, int, int] | None:
+    """What changes when a file does; of a folder, also when a class or an image is added or removed."""
+    try:
+        stat = path.stat()
+        if path.is_dir():
+            inside = [p.stat().st_mtime_ns for p in path.glob("*/") if p.is_dir()]
+            inside += [p.stat().st_mtime_ns for p in path.glob("*/*/") if p.is_dir()]
+            return str(path.resolve()), len(inside), max([stat.st_mtime_ns, *inside])
+        return str(path.resolve()), stat.st_size, stat.st_mtime_ns
+    except OSError:
+        return None
