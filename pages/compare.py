@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import html
 import time
+from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
-from engine.data.catalogue import DATASETS, availability
 
+from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
 from engine.runs.store import Run, Store
-from engine.spec import BASELINES, NETWORKS, PROTOCOLS, BaselineSpec, EvaluationSpec, build_spec, parameters
+from engine.runs.validate import check
+from engine.spec import BASELINES, NETWORKS, BaselineSpec, EvaluationSpec, build_spec, parameters
+from engine.students import PROTOCOLS
 from pages.components import comparison
-from pages.components.grid import class_grid, data_url
 from pages.components.marks import mark_of
+from pages.components.player import player
 from pages.components.shared import dataset_title, executor, store
 
 FIRST = 4  # sets shown when nothing was chosen
+PROTOCOL_HELP = "  \n".join(f"**{p.title}**: {p.description}" for p in PROTOCOLS.values())
 ACTIVE = ("queued", "running", "paused")
 
 
@@ -37,6 +40,10 @@ def datasets_there(where: Store) -> list[str]:
     return list(dict.fromkeys([*used, *ready]))
 
 
+def protocol_title(name: str) -> str:
+    return PROTOCOLS[name].title
+
+
 def listed(text: str) -> list[str]:
     return [part for part in text.split(",") if part]
 
@@ -54,7 +61,9 @@ def remember(**values: str) -> None:
 def submit(kind: str, **values: object) -> str | None:
     """Queue a run; a refusal is shown and nothing is queued."""
     try:
-        return executor().submit(kind, build_spec(kind, **values))
+        spec = build_spec(kind, **values)
+        check(spec)
+        return executor().submit(kind, spec)
     except Refused as refused:
         st.session_state.compare_refused = str(refused)
         return None
@@ -110,7 +119,9 @@ def baseline_form(dataset: str) -> None:
     left, right = st.columns(2)
     left.number_input(row["ipc"].label, 1, int(row["ipc"].high or 100), 1, key="baseline_ipc", help=row["ipc"].help)
     right.number_input(row["seed"].label, 0, value=0, step=1, key="baseline_seed", help=row["seed"].help)
-    left.selectbox(row["protocol"].label, PROTOCOLS, key="baseline_protocol", help=row["protocol"].help)
+    left.selectbox(
+        row["protocol"].label, PROTOCOLS, format_func=protocol_title, key="baseline_protocol", help=PROTOCOL_HELP
+    )
     right.number_input(
         row["students"].label, 0, int(row["students"].high or 20), 3, key="baseline_students", help=row["students"].help
     )
@@ -127,7 +138,9 @@ def evaluation_form(ready: list[Run], names: dict[str, str]) -> None:
         help="The set that students are trained on.",
     )  # fmt: skip
     left, right = st.columns(2)
-    left.selectbox(row["protocol"].label, PROTOCOLS, key="evaluate_protocol", help=row["protocol"].help)
+    left.selectbox(
+        row["protocol"].label, PROTOCOLS, format_func=protocol_title, key="evaluate_protocol", help=PROTOCOL_HELP
+    )
     right.selectbox(
         row["network"].label, [None, *NETWORKS], format_func=lambda n: n or "the protocol's own",
         key="evaluate_network", help=row["network"].help,
@@ -160,27 +173,17 @@ def failures(where: Store, dataset: str) -> None:
             st.warning(f"{run.title}: {run.message}", icon=":material/error:")
 
 
-def picture(where: Store, run: Run, name: str) -> None:
-    mark = mark_of(run)
-    note = "" if run.status == "done" else f" · {run.status}"
-    st.html(
-        f'<div><b>{html.escape(name)}</b><br><span style="color:{mark.colour}" aria-hidden="true">{mark.sign}</span> '
-        f"{mark.name}{note}</div>"
-    )
-    frames, layout = where.frames(run.id), where.events(run.id, kinds=("layout",), limit=1)
-    path = where.frame_path(run.id, frames[-1]) if frames else None
-    if path is None or not layout:
-        st.caption("No images yet: they appear here once a worker has made them.")
-        return
-    class_grid(data_url(path), layout[0].data["classes"], alt=f"Images of {name}, one column per class")
-
-
-def pictures(where: Store, runs: list[Run], names: dict[str, str]) -> None:
-    width = 1 if len(runs) == 1 else 2
-    for start in range(0, len(runs), width):
-        for column, run in zip(st.columns(width, gap="medium"), runs[start : start + width], strict=False):
-            with column:
-                picture(where, run, names[run.id])
+def pictures(runs: list[Run], names: dict[str, str]) -> None:
+    """The images of all sets side by side: as they are now, or as films under one timeline."""
+    film = st.toggle(
+        "Films under one timeline", key="film", bind="query-params",
+        help="Scrub through how all of these sets came to be, step by step. Sets that were not distilled stand still.",
+    )  # fmt: skip
+    captions = []
+    for run in runs:
+        doing = "" if run.status == "done" else f" ({run.status})"
+        captions.append(replace(run, title=f"{mark_of(run).sign} {names[run.id]}{doing}"))
+    player(captions, key="compare_player", still=not film)
 
 
 def numbers(table: pd.DataFrame, dataset: str) -> None:
@@ -259,7 +262,7 @@ def page() -> None:
     )  # fmt: skip
     remember(dataset=dataset, runs=",".join(chosen))
 
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Make a baseline", icon=":material/add:"):
             baseline_form(dataset)
         with st.popover("Evaluate a set", icon=":material/fact_check:"):
@@ -283,7 +286,7 @@ def page() -> None:
     elif not runs:
         st.info("Choose two or more sets above to see their images and accuracies side by side.")
     else:
-        pictures(where, runs, names)
+        pictures(runs, names)
         numbers(comparison.tidy(where, runs), dataset)
 
 

@@ -6,24 +6,23 @@ import io
 import re
 import secrets
 import shutil
-import zipfile
 from pathlib import Path
 from typing import IO
 
 import streamlit as st
-from engine.data.catalogue import DATASETS, availability
-from engine.data.folder_check import FolderReport, check_folder
 from PIL import Image, ImageOps
 
+from engine.data.catalogue import DATASETS, availability
+from engine.data.folder_check import FolderReport, Unreadable, check_folder, open_image, opened
 from engine.errors import Refused
 from engine.home import limbeck_home
+from engine.runs.validate import check
 from engine.spec import ImportSpec, RunSpec, build_spec, parameters
 from pages.components.grid import class_grid, data_url
 from pages.components.shared import dataset_title, executor, store
 
 PREVIEW_CLASSES, PREVIEW_ROWS, PREVIEW_SIDE = 20, 4, 48
 DATASET_KEY = next(p.key for p in parameters(RunSpec) if p.name == "dataset")
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
 
 # ---- files that people send -----------------------------------------------------------------------------------------
@@ -69,37 +68,23 @@ def checked(path: str, fingerprint: tuple[int, int]) -> FolderReport:
     return check_folder(Path(path))
 
 
-def examples(path: Path, classes: list[str]) -> dict[str, list[bytes]]:
-    """The first few files of each class, from a folder or a zip."""
-    found: dict[str, list[bytes]] = {c: [] for c in classes}
-    if path.is_dir():
-        files = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGES and not p.is_symlink())
-        for file in files:
-            mine = found.get(file.parent.name)
-            if mine is not None and len(mine) < PREVIEW_ROWS:
-                mine.append(file.read_bytes())
-        return found
-    with zipfile.ZipFile(path) as archive:
-        for name in sorted(archive.namelist()):
-            entry = Path(name)
-            mine = found.get(entry.parent.name)
-            if entry.suffix.lower() in IMAGES and mine is not None and len(mine) < PREVIEW_ROWS:
-                mine.append(archive.read(name))
-    return found
-
-
 @st.cache_data(ttl=600, max_entries=20, show_spinner=False)
-def sheet(path: str, fingerprint: tuple[int, int], classes: tuple[str, ...]) -> bytes:
-    """A contact sheet as PNG: one column per class, a few images each."""
+def sheet(path: str, fingerprint: tuple[int, int], count: int) -> bytes:
+    """A contact sheet as PNG: the first ``count`` classes, a column each, with the first few images of each."""
     side = PREVIEW_SIDE
-    out = Image.new("RGB", (len(classes) * side, PREVIEW_ROWS * side), "#808080")
-    for column, contents in enumerate(examples(Path(path), list(classes)).values()):
-        for row, content in enumerate(contents):
-            try:
-                image = Image.open(io.BytesIO(content)).convert("RGB")
-            except (OSError, ValueError, Image.DecompressionBombError):
+    out = Image.new("RGB", (count * side, PREVIEW_ROWS * side), "#808080")
+    rows = [0] * count
+    with opened(Path(path)) as folder:
+        for found in folder.train:
+            if found.label >= count or rows[found.label] == PREVIEW_ROWS:
                 continue
-            out.paste(ImageOps.fit(image, (side, side)), (column * side, row * side))
+            try:
+                image = open_image(folder.read(found), side)
+            except Unreadable:
+                continue
+            at = (found.label * side, rows[found.label] * side)
+            out.paste(ImageOps.fit(image.convert("RGB"), (side, side)), at)
+            rows[found.label] += 1
     buffer = io.BytesIO()
     out.save(buffer, "PNG")
     return buffer.getvalue()
@@ -146,16 +131,17 @@ def show(text: str) -> str | None:
     if st.query_params.get("dataset") != name:
         st.query_params["dataset"] = name
 
-    classes = tuple(report.classes)
-    counts = [report.counts[c] for c in classes] if isinstance(report.counts, dict) else list(report.counts)
+    classes = report.classes
+    counts = [report.counts[c] for c in classes]
     few, many = min(counts), max(counts)
     each = f"{few:,} each" if few == many else f"{few:,} to {many:,} each"
-    st.write(f"**{path.stem}**: {sum(counts):,} images of {len(classes)} classes, {each}.")
+    tested = f"; {sum(report.test_counts.values()):,} more to test on" if report.test_counts else ""
+    st.write(f"**{path.stem}**: {sum(counts):,} images of {len(classes)} classes, {each}{tested}.")
     for warning in report.warnings:
         st.warning(warning)
     shown = classes[:PREVIEW_CLASSES]
     class_grid(
-        data_url(content=sheet(str(path), fingerprint, shown), mime="image/png"),
+        data_url(content=sheet(str(path), fingerprint, len(shown)), mime="image/png"),
         [f"{c} ({n:,})" for c, n in zip(shown, counts, strict=False)],
         alt=f"The first {PREVIEW_ROWS} images of each class",
     )
@@ -182,9 +168,12 @@ def submit_import() -> None:
             "import", path=str(path), labels=str(labels) if labels else None, per_class=state.import_per_class,
             dataset=state.import_dataset,
         )  # fmt: skip
+        check(spec)
         run = executor().submit("import", spec, title=f"{Path(state.import_file.name).stem[:60]}, imported")
     except Refused as refused:
         state.import_refused = str(refused)
+        for saved in filter(None, (path, labels)):
+            shutil.rmtree(saved.parent, ignore_errors=True)
         return
     state.import_run = run
 
