@@ -25,7 +25,11 @@ FLAGS = [
 ]  # fmt: skip
 
 # Console errors that are not ours, each with its reason.
-HARMLESS: tuple[str, ...] = ()
+HARMLESS = (
+    # Streamlit's client looks for its server below each part of a page's address before it finds it at the root.
+    "/_stcore/health",
+    "/_stcore/host-config",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

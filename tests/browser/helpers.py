@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
+from PIL import Image
 from playwright.sync_api import Page, expect
+
+from engine.runs.store import Store
+from engine.spec import build_spec
 
 
 @dataclass(frozen=True)
@@ -69,28 +75,42 @@ def loaded_torch(pid: int) -> bool | None:
     return "libtorch" in maps.read_text() if os.access(maps, os.R_OK) else None
 
 
-def seed_run(home: Path, kind: str, classes: list[str], /, *, evaluations: list[dict] = (), **spec: Any) -> str:
-    """A finished run written straight into the store, as a worker leaves it (without a trained set's tensors)."""
-    import io
+DIGITS = [str(d) for d in range(10)]
 
-    import numpy as np
-    from PIL import Image
 
-    from engine.runs.store import Store
-    from engine.spec import build_spec
+def evaluation(protocol: str, accuracies: list[float], network: str = "convnet") -> dict[str, Any]:
+    """An evaluation as a worker keeps it."""
+    return {
+        "protocol": protocol,
+        "network": network,
+        "split": "test",
+        "mean": statistics.mean(accuracies),
+        "std": statistics.pstdev(accuracies),
+        "accuracies": accuracies,
+        "seeds": list(range(len(accuracies))),
+        "seconds": 2.0,
+    }
 
+
+def seed_run(home: Path, kind: str, /, *, frames: int = 1, evaluations: Sequence[dict] = (), **spec: Any) -> str:
+    """A finished run of digits written straight into the store, as a worker leaves it, without a set of tensors.
+
+    Frame i of n is grey all over, of brightness 250 i / n.
+    """
     store = Store(home)
-    run = store.submit(kind, build_spec(kind, **spec), pid=os.getpid())
+    run = store.submit(kind, build_spec(kind, **{"dataset": "digits", **spec}), pid=os.getpid())
     rows, side = spec.get("ipc", 1), 32
-    layout = {"columns": len(classes), "rows": rows, "size": side, "channels": 3, "classes": classes}
-    store.append(run, [("layout", 0, {**layout, "cells": list(range(len(classes)))}), ("frame", 0, {"seconds": 0})])
-    noise = np.random.default_rng(len(run)).integers(0, 255, (rows * side, len(classes) * side, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).save(buffer, "WEBP", lossless=True)
-    store.write_frame(run, 0, buffer.getvalue())
+    layout = {"columns": 10, "rows": rows, "size": side, "channels": 1, "classes": DIGITS, "cells": list(range(10))}
+    store.append(run, [("layout", 0, layout)])
+    for i in range(frames):
+        buffer = io.BytesIO()
+        Image.new("L", (10 * side, rows * side), 250 * i // frames).save(buffer, "WEBP", lossless=True)
+        store.write_frame(run, 10 * i, buffer.getvalue())
+        store.append(run, [("metric", 10 * i, {"loss": 1 / (i + 1), "seconds": i}), ("frame", 10 * i, {"seconds": i})])
     (store.folder(run) / "result").mkdir()
-    (store.folder(run) / "result" / "synthetic.json").write_text(json.dumps({"classes": classes}))
-    for evaluation in evaluations:
-        store.add_evaluation(run, evaluation)
+    (store.folder(run) / "result" / "synthetic.json").write_text(json.dumps({"classes": DIGITS}))
+    for one in evaluations:
+        store.add_evaluation(run, one)
+    store.update(run, progress=1.0)
     store.announce(run, "done", "Done.")
     return run

@@ -1,0 +1,81 @@
+"""Compare: sets side by side, numbers that may be compared, the data to take away."""
+
+import csv
+import io
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.helpers import Server, evaluation, go, seed_run, settled
+
+
+@pytest.fixture
+def two(server: Server) -> tuple[str, str]:
+    """A distilled set and a random baseline of digits, both evaluated."""
+    distilled = seed_run(
+        server.home, "distill", method="dc", frames=5,
+        evaluations=[evaluation("quick", [0.7, 0.8]), evaluation("dc", [0.86, 0.9])],
+    )  # fmt: skip
+    return distilled, seed_run(server.home, "baseline", kind="random", evaluations=[evaluation("quick", [0.5, 0.54])])
+
+
+def test_sets_side_by_side_and_their_data(page: Page, server: Server, two: tuple[str, str]) -> None:
+    go(page, server, "/compare", dataset="digits", runs=",".join(two))
+    expect(page.get_by_role("heading", level=1)).to_have_text("Compare")
+    expect(page.get_by_test_id("stTopNav").or_(page.get_by_test_id("stSidebarNav"))).to_contain_text("Your images")
+    table = page.get_by_role("table")
+    for text in ("quick, convnet", "dc, convnet", "75.0 ± 5.0 %", "88.0 ± 2.0 %", "52.0 ± 2.0 %"):
+        expect(table).to_contain_text(text.replace(" ", "\N{NO-BREAK SPACE}") if "%" in text else text)
+    expect(page.locator(".player canvas")).not_to_have_count(0)
+    expect(page.get_by_role("img", name="Random real images")).to_be_visible()
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the data (CSV)").click()
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text())))
+    numbers = {(r["run"], r["protocol"], r["network"], r["split"]): float(r["mean"]) for r in rows}
+    assert numbers == {
+        (two[0], "quick", "convnet", "test"): pytest.approx(0.75),
+        (two[0], "dc", "convnet", "test"): pytest.approx(0.88),
+        (two[1], "quick", "convnet", "test"): pytest.approx(0.52),
+    }
+
+
+def test_the_address_holds_the_choice(page: Page, server: Server, two: tuple[str, str]) -> None:
+    go(page, server, "/compare", dataset="digits", runs=two[1])
+    rows = page.get_by_role("table").get_by_role("row")
+    expect(rows).to_have_count(2)
+    page.get_by_role("radio", name="quick, convnet").or_(page.get_by_role("button", name="quick, convnet")).click()
+    go(page, server, "/compare", dataset="digits", runs=",".join(two), protocol="dc, convnet")
+    expect(rows).to_have_count(3)
+    before = page.url
+    page.reload()
+    expect(rows).to_have_count(3)
+    assert page.url == before
+    expect(page.locator(".xtitle")).to_have_text("Test accuracy (%), dc, convnet")
+
+
+def test_films_share_one_timeline(page: Page, server: Server, two: tuple[str, str]) -> None:
+    go(page, server, "/compare", dataset="digits", runs=",".join(two), film="true")
+    slider = page.get_by_label("Distillation step")
+    slider.press("Home")
+    expect(page.get_by_role("img", name="step 0").first).to_be_visible()
+    slider.press("End")
+    expect(page.get_by_role("img", name="step 40")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_a_baseline_is_made_and_evaluated_from_the_page(page: Page, server: Server, idle: object) -> None:
+    go(page, server, "/compare", dataset="digits", runs="")
+    page.get_by_role("button", name="Make a baseline").click()
+    page.get_by_label("Students").fill("1")
+    page.get_by_label("Students").press("Enter")
+    page.get_by_role("button", name="Make this baseline").click()
+    expect(page.get_by_role("table")).to_contain_text("student", timeout=120_000)
+    expect(page.get_by_role("table")).to_contain_text("random")
+    page.keyboard.press("Escape")
+    settled(page)
+    page.get_by_role("button", name="Evaluate a set").click()
+    page.get_by_label("First seed").or_(page.get_by_label("Students")).last.fill("2")
+    page.get_by_label("Students").last.press("Enter")
+    page.get_by_role("button", name="Evaluate this set").click()
+    expect(page.get_by_role("table")).to_contain_text("2\N{NO-BREAK SPACE}students", timeout=120_000)

@@ -1,0 +1,107 @@
+"""Distil: a click starts it, the picture moves, and the run outlives the page."""
+
+import json
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from engine.runs.store import Store
+from tests.browser.helpers import Server, go, seed_run, until
+
+LONG = {"v": 1, "d": "digits", "m": "dm", "ipc": 1, "min": 3, "st": 0}  # nobody waits for its end
+
+
+def distil(page: Page, server: Server, **settings: Any) -> str:
+    """Open the form by a link, press the button; the run's id, once its first image is drawn."""
+    go(page, server, "/", **settings)
+    page.get_by_role("button", name="Distil", exact=True).click()
+    page.wait_for_url("**/*run=*")
+    expect(page.locator(".player[data-drawn]")).to_be_visible(timeout=90_000)
+    return page.url.split("run=")[1].split("&")[0]
+
+
+def grey(page: Page) -> int:
+    """The brightness of the picture's first pixel."""
+    return page.locator(".player canvas:not(.loupe canvas)").first.evaluate(
+        "c => c.getContext('2d').getImageData(1, 1, 1, 1).data[0]"
+    )
+
+
+def step(page: Page) -> int:
+    """The step that the player shows."""
+    label = page.locator(".player .grid").get_attribute("aria-label") or "step 0"
+    return int(label.split("step ")[1].split(",")[0])
+
+
+@pytest.mark.slow
+def test_from_the_click_to_a_result(page: Page, server: Server, idle: Store) -> None:
+    run = distil(page, server, v=1, d="digits", m="dm", ipc=1, n=40, st=2, p="quick")
+    expect(page.get_by_text("Finished", exact=True)).to_be_visible(timeout=240_000)
+    expect(page.get_by_test_id("stMetric").filter(has_text="Test accuracy")).to_contain_text("%")
+    expect(page.get_by_text("2 students, quick protocol")).to_be_visible()
+    film = json.loads(server.get(f"/api/runs/{run}/frames"))
+    assert film["frames"][0][0] == 0 and film["frames"][-1][0] == 40
+    first, last = (server.get(f"/api/runs/{run}/frames/{n}.webp") for n in (0, 40))
+    assert first != last, "the images have changed"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Images (.zip)").click()
+    assert download.value.path().read_bytes()[:2] == b"PK"
+
+
+@pytest.mark.slow
+def test_a_reload_shows_the_same_run_still_going(page: Page, server: Server, idle: Store) -> None:
+    run = distil(page, server, **LONG)
+    title = page.get_by_role("heading", level=1).inner_text()
+    before = until(lambda: step(page), 60, "a step beyond the first")
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text(title)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    assert f"run={run}" in page.url
+    until(lambda: step(page) > before, 60, "the run goes on")
+
+
+@pytest.mark.slow
+def test_pause_resume_and_stop(page: Page, server: Server, idle: Store) -> None:
+    run = distil(page, server, **LONG)
+    until(lambda: step(page), 60, "a step beyond the first")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(page.get_by_text("Paused", exact=True)).to_be_visible()
+    held = idle.run(run).step
+    page.wait_for_timeout(1500)
+    assert idle.run(run).step == held, "a paused run stands still"
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
+    until(lambda: step(page) > held, 60, "the run goes on")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Stopped", exact=True)).to_be_visible(timeout=60_000)
+    assert idle.run(run).status == "stopped"
+
+
+def test_the_timeline_goes_back_through_what_has_happened(page: Page, server: Server) -> None:
+    run = seed_run(server.home, "distill", method="dm", frames=5)
+    go(page, server, "/", run=run)
+    expect(page.get_by_role("img", name="step 40")).to_be_visible()
+    until(lambda: grey(page) == 200, 10, "the last frame is drawn")
+    slider = page.get_by_label("Distillation step")
+    slider.press("Home")
+    expect(page.get_by_role("img", name="step 0")).to_be_visible()
+    until(lambda: grey(page) == 0, 10, "the first frame is drawn")
+    slider.press("ArrowRight")
+    until(lambda: grey(page) == 50, 10, "the second frame is drawn")
+    page.get_by_role("button", name="One frame on").click()
+    until(lambda: grey(page) == 100, 10, "the third frame is drawn")
+
+
+def test_a_picture_comes_without_a_script_run_for_each_frame(page: Page, server: Server) -> None:
+    run = seed_run(server.home, "distill", method="dm", frames=5)
+    sent = []
+    page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+    go(page, server, "/", run=run)
+    expect(page.get_by_role("img", name="step 40")).to_be_visible()
+    page.wait_for_timeout(500)
+    sent.clear()
+    for key in ("Home", "ArrowRight", "ArrowRight", "End"):
+        page.get_by_label("Distillation step").press(key)
+        page.wait_for_timeout(150)
+    assert not sent
