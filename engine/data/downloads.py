@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import itertools
 import os
 import tarfile
@@ -15,7 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -25,7 +28,7 @@ from torchvision.datasets.utils import check_integrity
 from engine.data.assemble import assemble
 from engine.data.base import Dataset
 from engine.data.catalogue import CIFAR10_ZIP, DATASETS, availability, download_folder, locate
-from engine.data.folder_check import Unreadable, open_image, read_member, safe_members
+from engine.data.folder_check import read_member, safe_members
 from engine.errors import Refused
 from engine.home import cache_folder
 
@@ -109,35 +112,37 @@ def _cifar10_zip(path: Path, progress: Progress | None) -> list[tuple[Tensor, Te
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for split, found in names.items():
                 found.sort()
-                images = torch.empty(len(found), 3, 32, 32, dtype=torch.uint8)
-                # A thousand at a time: the zip is read by one thread, JPEGs are decoded by all.
-                for start in range(0, len(found), 1000):
-                    part = found[start : start + 1000]
-                    contents = [read_member(archive, archive.getinfo(name), path.name) for _, name in part]
-                    names_of = [name for _, name in part]
-                    for at, pixels in enumerate(pool.map(_decode, contents, names_of), start):
-                        images[at] = pixels
-                    done += len(part)
-                    if progress:
-                        progress(done / total, "Decoding CIFAR-10.")
-                out[f"{split}.images"], out[f"{split}.labels"] = images, torch.tensor([c for c, _ in found])
+                parts = [[name for _, name in found[start : start + 500]] for start in range(0, len(found), 500)]
+                decoded = []
+                # Closing cancels what is left when ``progress`` raises because somebody stopped the run.
+                with contextlib.closing(pool.map(lambda part: _decode(archive, part), parts)) as results:
+                    for part in results:
+                        decoded.append(part)
+                        done += len(part)
+                        if progress:
+                            progress(done / total, "Decoding CIFAR-10.")
+                out[f"{split}.images"] = torch.from_numpy(np.concatenate(decoded)).permute(0, 3, 1, 2).contiguous()
+                out[f"{split}.labels"] = torch.tensor([c for c, _ in found])
     aside = cache.with_name(f".{uuid.uuid4().hex}")
     save_file(out, aside)
     os.replace(aside, cache)
     return [(out[f"{split}.images"], out[f"{split}.labels"]) for split in splits]
 
 
-def _decode(content: bytes, name: str) -> Tensor:
-    """One JPEG as (3, 32, 32) uint8."""
-    try:
-        image = open_image(content, 32)
-    except Unreadable as problem:
-        raise Refused(f"{name} in {CIFAR10_ZIP} cannot be read ({problem}); get the file again.") from None
-    if image.size != (32, 32):
-        raise Refused(f"{name} in {CIFAR10_ZIP} is {image.width}×{image.height} pixels, not 32×32.")
-    return (
-        torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8).view(32, 32, 3).permute(2, 0, 1)
-    )
+def _decode(archive: zipfile.ZipFile, names: list[str]) -> np.ndarray:
+    """JPEGs of a zip as (N, 32, 32, 3) uint8. The size in the header is looked at before a pixel is decoded."""
+    out = np.empty((len(names), 32, 32, 3), np.uint8)
+    for at, name in enumerate(names):
+        content = read_member(archive, archive.getinfo(name), CIFAR10_ZIP)
+        try:
+            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+                if image.size != (32, 32):
+                    raise Refused(f"{name} in {CIFAR10_ZIP} is {image.width}×{image.height} pixels, not 32×32.")
+                out[at] = np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError) as error:
+            reason = type(error).__name__
+            raise Refused(f"{name} in {CIFAR10_ZIP} cannot be read ({reason}); get the file again.") from None
+    return out
 
 
 # ---- downloads ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""A synthetic set as one file to take away (torch-free: the server's download route makes it)."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+from engine.errors import Refused
+
+PARTS = ("synthetic.safetensors", "synthetic.json")
+
+README = """A synthetic training set: {title}
+
+synthetic.safetensors  the tensors: images (N, C, H, W) float32, labels (N,) whole numbers or (N, K) float32
+synthetic.json         classes, mean and std of the channels, kind, protocol, and where the set came from
+
+The images are in the space a network is trained in: (pixels in [0, 1] - mean) / std{zca_note}. Prepare test images the
+same way. To train on it:
+
+    import json, torch
+    from safetensors.torch import load_file
+    set, about = load_file("synthetic.safetensors"), json.load(open("synthetic.json"))
+    images, labels = set["images"], set["labels"]
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(len(about["classes"])))  # or a network of yours
+    opt = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    for epoch in range(300):
+        opt.zero_grad()
+        {loss}
+        opt.step()
+{zca_code}"""
+
+ZCA_NOTE = ",\nthen whitened by the regularised ZCA transform kept beside them (zca.*)"
+ZCA_CODE = """
+Whitening of normalised test images x (N, C, H, W):
+
+    flat = x.flatten(1) - set["zca.centre"]
+    U, gains, base = set["zca.components"], set["zca.gains"], about["zca_base"]
+    x = (base * flat + (flat @ U * gains) @ U.T).view(x.shape)
+"""
+HARD = "torch.nn.functional.cross_entropy(net(images), labels).backward()"
+SOFT = "(torch.nn.functional.mse_loss(net(images), labels) / 2).backward()  # learned labels: squared error"
+
+
+def export_zip(folder: Path) -> bytes:
+    """A zip of the set saved in ``folder``: its tensors, its json, and a README that says how to train on it.
+
+    Raises ``Refused`` when there is no set.
+    """
+    try:
+        parts = {name: (folder / name).read_bytes() for name in PARTS}
+        meta = json.loads(parts["synthetic.json"])
+        size = int.from_bytes(parts["synthetic.safetensors"][:8], "little")
+        header = json.loads(parts["synthetic.safetensors"][8 : 8 + size])
+        soft = len(header["labels"]["shape"]) == 2
+    except (FileNotFoundError, NotADirectoryError):
+        raise Refused("There is no synthetic set to download yet; wait for the run to finish.") from None
+    except (ValueError, KeyError, TypeError, OSError):
+        raise Refused("The synthetic set of this run cannot be read; distil it again.") from None
+    whitened = "zca_base" in meta
+    readme = README.format(
+        title=f"{header['images']['shape'][0]} images that stand for {meta.get('dataset', 'a dataset')}.",
+        zca_note=ZCA_NOTE if whitened else "",
+        zca_code=ZCA_CODE if whitened else "",
+        loss=SOFT if soft else HARD,
+    )
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        # A fixed date: the same set gives the same bytes.
+        for name, content in {**parts, "README.txt": readme.encode()}.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, content)
+    return out.getvalue()
