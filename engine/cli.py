@@ -455,7 +455,7 @@ def _write_set(synthetic: Any, folder: Path | None, out: Path) -> None:
     elif out.suffix == ".zip":
         import tempfile
 
-        from engine.exchange import export_zip
+        from engine.bundle import export_zip
 
         with tempfile.TemporaryDirectory() as aside:
             content = export_zip(folder or synthetic.save(Path(aside)))

@@ -27,7 +27,10 @@ class Film:
 
     def __init__(self, store: Store, id: str, state: dict[str, Any] | None = None):
         self.store, self.id = store, id
-        self.shots: list[list[int]] = [list(s) for s in state["shots"]] if state else []  # [number, step], ascending
+        there = set(store.frames(id)) if state else set()
+        self.shots: list[list[int]] = []  # [number, step], ascending
+        if state:
+            self.shots = [[number, step] for number, step in state["shots"] if step in there]
         self.stride: int = state["stride"] if state else 1
         self.places: list[int] | None = list(state["places"]) if state else None  # class column of each image
         self.rows = self.columns = self.every = 0
@@ -59,11 +62,11 @@ class Film:
             self.store.append(self.id, [("layout", 0, event)])
 
     def shoot(self, synthetic: SyntheticSet, step: int, seconds: float) -> None:
-        """Write the frame of ``step`` and its event; thin out the past."""
+        """Write the frame of ``step`` and its event, unless it is the last one's; thin out the past."""
+        if self.shots and self.shots[-1][1] == step and self.store.frame_path(self.id, step):
+            return
         self.store.write_frame(self.id, step, encode(self.grid(synthetic)))
         self.store.append(self.id, [("frame", step, {"seconds": round(seconds, 3)})])
-        if self.shots and self.shots[-1][1] == step:
-            return
         self.shots.append([self.shots[-1][0] + 1 if self.shots else 0, step])
         self._thin()
 

@@ -58,7 +58,7 @@ class RandomWalk:
             self.images *= 1.3
         # Both its own and torch's global generator: neither may notice what goes on between two steps.
         self.images += 0.1 * torch.randn(self.images.shape, generator=self.generator)
-        self.images += 0.1 * torch.rand(())
+        self.images += 0.1 * (torch.rand(()) - 0.5)
         return StepReport(self.done, 1 / self.done, {"images_seen": self.done})
 
     def synthetic(self) -> SyntheticSet:

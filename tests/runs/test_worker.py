@@ -78,7 +78,7 @@ def latest(store, id):
 
 
 def test_a_run_killed_at_any_moment_ends_with_the_images_of_one_that_was_not(store, worker):
-    spec = tiny(steps=900, seed=5)
+    spec = tiny(steps=450, seed=5)
     whole = store.submit("distill", spec)
     broken = store.submit("distill", spec)
     first = worker()
@@ -98,7 +98,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_images_of_one_that_was_not(sto
     resumed = [e for e in store.events(broken, kinds=("status",)) if e.data.get("resumed")]
     assert [e.step for e in resumed] == [before]
     assert torch.equal(images(store, broken), images(store, whole))
-    assert store.frames(broken)[0] == 0 and store.frames(broken)[-1] == 900
+    assert store.frames(broken)[0] == 0 and store.frames(broken)[-1] == 450
     steps = [e.step for e in store.events(broken, kinds=("frame",))]
     assert steps == sorted(set(steps)) == store.frames(broken)
 
