@@ -1,4 +1,7 @@
-"""Where real images come from: ``load`` any dataset of the catalogue, or a folder of images by class."""
+"""Where real images come from: ``load`` any dataset of the catalogue, or a folder of images by class.
+
+Torch comes in with the first dataset that is loaded: pages import the catalogue and the checker of folders from here.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.data.base import Dataset
 from engine.data.catalogue import DATASETS, FOLDER, locate, unknown
 from engine.errors import Refused
 
-__all__ = ["Dataset", "load"]
+if TYPE_CHECKING:
+    from engine.data.base import Dataset
+
+__all__ = ["load"]
 
 Progress = Callable[[float, str], None]
 
