@@ -15,7 +15,9 @@ PAPERS = {
 }
 
 
-def assemble(name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], **masks: Tensor) -> Dataset:
+def assemble(
+    name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], masks: dict[str, Tensor] | None = None
+) -> Dataset:
     """The catalogue's dataset ``name`` from (images (N, C, H, W) uint8, labels (N,)) of training and test."""
     info = DATASETS[name]
     mean, std = PAPERS.get(name) or statistics(train[0])
@@ -29,7 +31,7 @@ def assemble(name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor
         test[1].long(),
         mean,
         std,
-        masks,
+        masks or {},
     )
 
 
