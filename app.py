@@ -25,7 +25,7 @@ from engine.bundle import export_zip
 from engine.runs.store import FINISHED, Event
 from pages.components.shared import executor, film, store
 
-STYLE = Path(__file__).parent / "assets" / "app.css"
+ASSETS = Path(__file__).parent / "assets"
 STREAMED = ("layout", "frame", "metric", "status")
 closing = threading.Event()
 
@@ -35,13 +35,14 @@ closing = threading.Event()
 
 def show() -> None:
     """The page that the address names, under the common navigation."""
-    st.set_page_config(page_title="Limbeck", page_icon=":material/water_drop:", layout="wide")
+    st.set_page_config(page_title="Limbeck", page_icon=str(ASSETS / "icon.svg"), layout="wide")
     pages = [
         st.Page("pages/distil.py", title="Distil", icon=":material/water_drop:", default=True),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
         st.Page("pages/data.py", title="Your images", icon=":material/photo_library:"),
     ]
-    st.html(STYLE)
+    st.logo(str(ASSETS / "logo.svg"), size="large")
+    st.html(ASSETS / "app.css")
     st.navigation(pages, position="top").run()
 
 
@@ -53,9 +54,7 @@ def frame(request: Request) -> Response:
     path = store().frame_path(request.path_params["run"], request.path_params["step"])
     if path is None:
         return PlainTextResponse("There is no such frame.", 404)
-    return FileResponse(
-        path, media_type="image/webp", headers={"Cache-Control": "public, max-age=31536000, immutable"}
-    )
+    return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "public, max-age=31536000, immutable"})
 
 
 def frames(request: Request) -> Response:

@@ -228,8 +228,8 @@ class Player {
   }
 
   build(parent) {
-    const button = (name, label, act) =>
-      element("button", { type: "button", className: "tool", title: label, ariaLabel: label, innerHTML: icon(name), onclick: act });
+    const button = (name, label, act, more = "") =>
+      element("button", { type: "button", className: `tool ${more}`, title: label, ariaLabel: label, innerHTML: icon(name), onclick: act });
     this.badge = element("span", { className: "badge" });
     this.facts = element("dl", { className: "facts" });
     this.full = button("full", "Full screen", () => {
@@ -251,9 +251,9 @@ class Player {
       "div",
       { className: "transport" },
       this.toggle,
-      button("back", "One frame back", () => this.move(-1)),
+      button("back", "One frame back", () => this.move(-1), "step"),
       this.slider,
-      button("on", "One frame on", () => this.move(1)),
+      button("on", "One frame on", () => this.move(1), "step"),
       this.latest,
     );
     this.spoken = element("p", { className: "spoken", ariaLive: "polite" });

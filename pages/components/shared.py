@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.catalogue import DATASETS
-
 from engine.home import limbeck_home
 from engine.runs.executor import LocalExecutor
 from engine.runs.store import Store

@@ -1,0 +1,118 @@
+"""The live curves of a run, as ECharts options (torch-free)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from engine.runs.store import Event, Store
+from pages.components.marks import MARKS
+
+CURVES = ("metric", "accuracy", "reference", "status", "evaluation", "layout")
+GRID = {"left": 2, "right": 14, "top": 8, "bottom": 0, "containLabel": True}
+POINTS = 400  # of a loss curve that are drawn
+
+
+def history(where: Store, run: str) -> dict[str, list[Event]]:
+    """The events of a run's curves by kind. Kept per session, so that each look reads only what is new."""
+    kept = st.session_state.get("history")
+    if kept is None or kept["run"] != run:
+        kept = {"run": run, "cursor": 0, **{kind: [] for kind in CURVES}}
+    new = where.events(run, since=kept["cursor"], kinds=CURVES, limit=100_000)
+    if kept["cursor"] and any(e.kind == "status" for e in new):  # it may have gone back to a checkpoint
+        kept = {"run": run, "cursor": 0, **{kind: [] for kind in CURVES}}
+        new = where.events(run, kinds=CURVES, limit=100_000)
+    for event in new:
+        kept[event.kind].append(event)
+        kept["cursor"] = event.id
+    st.session_state.history = kept
+    return kept
+
+
+def thin(points: Sequence[Any], most: int = POINTS) -> list[Any]:
+    """Every k-th point, and the last."""
+    every = -(-len(points) // most) or 1
+    return [*points[::every], *(points[-1:] if (len(points) - 1) % every else [])]
+
+
+def accuracy(events: Sequence[Event], references: Sequence[Event], dark: bool) -> dict[str, Any]:
+    """Accuracy in percent against distilling seconds, with the references as lines across."""
+    mark = MARKS["distilled"]
+    points = [[e.data["seconds"], round(100 * e.data["accuracy"], 2)] for e in events]
+    lines: list[dict[str, Any]] = []
+    for event in references:
+        other = MARKS[event.data["kind"]]
+        value = round(100 * event.data["accuracy"], 1)
+        above = not points or value > points[-1][1]  # the curve is left free
+        near = any(abs(line["yAxis"] - value) < 6 for line in lines)
+        lines.append(
+            {
+                "yAxis": value,
+                "lineStyle": {"color": other.colour, "type": "dashed", "width": 2},
+                "label": {
+                    "formatter": f"{{mark|{other.sign}}} {event.data['label']} {value:g} %",
+                    "rich": {"mark": {"color": other.colour}},
+                    "position": f"inside{'Start' if near else 'End'}{'Top' if above else 'Bottom'}",
+                    "color": "#e8e2d8" if dark else "#3a352e",
+                    "fontSize": 13,
+                },
+            }
+        )
+    values = [p[1] for p in points] + [line["yAxis"] for line in lines]
+    return {
+        "animation": False,
+        "grid": GRID,
+        "tooltip": {"trigger": "axis", "valueFormatter": "%.1f %%"},
+        "xAxis": _axis(),
+        "yAxis": {
+            "type": "value",
+            "min": max(0, 10 * math.floor((min(values, default=0) - 3) / 10)),
+            "max": min(100, 10 * math.ceil((max(values, default=97) + 3) / 10)),
+            "axisLabel": {"formatter": "{value} %", "fontSize": 12},
+        },
+        "series": [
+            {
+                "name": "Distilled",
+                "type": "line",
+                "data": points,
+                "symbol": "circle",
+                "symbolSize": 9,
+                "lineStyle": {"width": 2.5, "color": mark.colour},
+                "itemStyle": {"color": mark.colour},
+                "markLine": {"silent": True, "animation": False, "symbol": ["none", "none"], "data": lines},
+            }
+        ],
+    }
+
+
+def loss(events: Sequence[Event]) -> dict[str, Any]:
+    """Loss against distilling seconds."""
+    points = [[e.data["seconds"], e.data["loss"]] for e in events if e.data.get("loss") is not None]
+    positive = bool(points) and min(p[1] for p in points) > 0
+    wide = positive and max(p[1] for p in points) > 30 * min(p[1] for p in points)
+    return {
+        "animation": False,
+        "grid": GRID,
+        "tooltip": {"trigger": "axis", "valueFormatter": "%.4g"},
+        "xAxis": _axis(),
+        "yAxis": {"type": "log" if wide else "value", "scale": True, "splitNumber": 3, "axisLabel": {"fontSize": 12}},
+        "series": [
+            {
+                "name": "Loss",
+                "type": "line",
+                "data": thin(points),
+                "showSymbol": False,
+                "lineStyle": {"width": 1.5, "color": MARKS["distilled"].colour},
+                "itemStyle": {"color": MARKS["distilled"].colour},
+            }
+        ],
+    }
+
+
+def _axis() -> dict[str, Any]:
+    """Distilling seconds."""
+    label = {"formatter": "{value} s", "hideOverlap": True, "fontSize": 12}
+    return {"type": "value", "min": 0, "axisLabel": label, "splitLine": {"show": False}}

@@ -1,0 +1,251 @@
+"""The form of a run, made from the spec's table of parameters, and its state in the address (torch-free).
+
+The address holds ``v``, dataset, method and images per class, and whatever differs from the table's defaults, each
+under the short key of its row. A link therefore says the whole run; what it leaves out has its default.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.data.catalogue import DATASETS, availability
+from engine.errors import Refused
+from engine.presets import DEFAULT, PRESETS, Preset
+from engine.spec import METHODS, URL_VERSION, Parameter, RunSpec, allowed, build_spec, parameters
+from engine.students import PROTOCOLS
+from pages.components.shared import dataset_title, store
+
+PAIRS = (("dataset", "ipc"), ("method", "minutes"), ("init", "seed"))  # of the run's own, always in view
+ALWAYS = ("dataset", "method", "ipc")
+WORDS: dict[str, dict[str, str]] = {
+    "init": {"real": "real images", "noise": "noise", "mean": "class means", "kmeans": "k-means centres"},
+    "network": {"convnet": "ConvNet", "convnet-wide": "wide ConvNet", "lenet": "LeNet", "mlp": "MLP"},
+    "method": {m.id: m.name for m in METHODS.values()},
+    "protocol": {"auto": "the method's own", **{p.name: p.title for p in PROTOCOLS.values()}},
+    "device": {"auto": "the fastest here", "cpu": "CPU", "cuda": "CUDA", "mps": "MPS"},
+}
+METHOD_HELP = "  \n".join(f"**{m.name}** ({m.id}): {m.idea}" for m in METHODS.values())
+
+
+def rows(method: str) -> list[Parameter]:
+    """The run's own rows and then the method's."""
+    return [*parameters(RunSpec), *parameters(METHODS[method].parameters)]
+
+
+# ---- the address ----------------------------------------------------------------------------------------------------
+
+
+def to_query(values: dict[str, Any]) -> dict[str, str]:
+    """Flat values as the form's part of an address."""
+    query = {"v": str(URL_VERSION)}
+    for row in rows(values["method"]):
+        value = values.get(row.name)
+        if row.name in ALWAYS or (value is not None and value != row.default):
+            query[row.key] = str(int(value)) if row.kind == "bool" else str(value)
+    return query
+
+
+def from_query(query: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Flat values of an address, and a sentence for each thing in it that could not be taken."""
+    keys = {row.key: row for row in parameters(RunSpec)}
+    problems = []
+    method = query.get(keys["m"].key, keys["m"].default)
+    if method not in METHODS:
+        problems.append(f"There is no method “{method[:40]}”; there are {', '.join(METHODS)}.")
+        method = keys["m"].default
+    values: dict[str, Any] = {}
+    for row in rows(method):
+        values[row.name] = row.default
+        text = query.get(row.key)
+        if text is None or row.key == keys["m"].key:
+            continue
+        value = _parse(row, text)
+        if value is None:
+            problems.append(f"The link asked for {row.label.lower()} “{text[:40]}”, but that must be {allowed(row)}.")
+        else:
+            values[row.name] = value
+    if values["minutes"] is None and values["steps"] is None:
+        values["minutes"] = 1.0
+    if query.get("v", str(URL_VERSION)) != str(URL_VERSION):
+        problems.append("The link was made by another version of Limbeck: look through the settings before you start.")
+    return {**values, "method": method}, problems
+
+
+def _parse(row: Parameter, text: str) -> Any:
+    """The value of one key, or None when it is not one."""
+    if row.kind == "bool":
+        return {"1": True, "0": False, "true": True, "false": False}.get(text.lower())
+    if row.kind == "choice":
+        return text if text in row.choices else None
+    if row.kind == "text":
+        return text or None
+    try:
+        value = int(text) if row.kind == "int" else float(text)
+    except ValueError:
+        return None
+    inside = (row.low is None or value >= row.low) and (row.high is None or value <= row.high)
+    return value if inside else None
+
+
+# ---- state: one dictionary of flat values, of which the widgets and the address are views ----------------------------
+
+
+def _widget(row: Parameter, method: str) -> str:
+    """The key of a row's widget. A method's own rows have their own, since their ranges differ."""
+    own = row.name in METHODS[method].parameters.model_fields
+    return f"form_{method}_{row.name}" if own else f"form_{row.name}"
+
+
+def set_values(values: dict[str, Any]) -> None:
+    """Make the form show these flat values (before its widgets are drawn, or in a callback)."""
+    st.session_state.form = dict(values)
+    for key in [k for k in st.session_state if str(k).startswith("form_")]:
+        del st.session_state[key]
+    for row in rows(values["method"]):
+        st.session_state[_widget(row, values["method"])] = _shown(row, values.get(row.name, row.default))
+
+
+def _shown(row: Parameter, value: Any) -> Any:
+    return float(value) if row.kind == "float" and value is not None else value
+
+
+def read_address() -> list[str]:
+    """Take the form's state from the address when that was changed from outside; sentences about what is wrong."""
+    state = st.session_state
+    known = {row.key for m in METHODS for row in rows(m)} | {"v"}
+    query = {k: v for k, v in st.query_params.to_dict().items() if k in known}
+    if "form" in state and (not query or query == state.get("form_address")):
+        return []
+    if not query:
+        set_values(PRESETS[DEFAULT].spec.flat())
+        return []
+    values, problems = from_query(query)
+    set_values(values)
+    return problems
+
+
+def write_address() -> None:
+    """Put the form's state into the address."""
+    query = to_query(st.session_state.form)
+    st.session_state.form_address = query
+    if st.query_params.to_dict() != query:
+        st.query_params.from_dict(query)
+
+
+# ---- widgets --------------------------------------------------------------------------------------------------------
+
+
+def dataset_names() -> list[str]:
+    """Datasets one can choose: the catalogue, and the folders that runs or this form have used."""
+    used = [run.dataset for run in store().runs(limit=500) if run.dataset.startswith("folder:")]
+    return list(dict.fromkeys([*DATASETS, *used, st.session_state.form["dataset"]]))
+
+
+def dataset_label(name: str) -> str:
+    """A dataset's title with what choosing it means."""
+    note = {"download": " (will be downloaded)", "missing": " (not here)"}.get(availability(name).how, "")
+    return dataset_title(name) + note
+
+
+def _draw(row: Parameter, method: str) -> Any:
+    """One widget; its value."""
+    key, state = _widget(row, method), st.session_state
+    if key not in state:  # it was not on the page for a while
+        state[key] = _shown(row, state.form.get(row.name, row.default))
+    if row.name == "dataset":
+        names = dataset_names()
+        return st.selectbox(row.label, names, format_func=dataset_label, key=key, help=DATASET_HELP)
+    if row.kind == "choice":
+        words = WORDS.get(row.name, {})
+        text = METHOD_HELP if row.name == "method" else row.help
+        return st.selectbox(row.label, row.choices, format_func=lambda c: words.get(c, c), key=key, help=text)
+    if row.kind == "bool":
+        return st.toggle(row.label, key=key, help=row.help)
+    if row.kind == "text":
+        return st.text_input(row.label, key=key, help=row.help)
+    kind = int if row.kind == "int" else float
+    return st.number_input(
+        row.label,
+        min_value=None if row.low is None else kind(row.low),
+        max_value=None if row.high is None else kind(row.high),
+        step=1 if kind is int else _step(row),
+        format="%d" if kind is int else "%.6g",
+        key=key,
+        help=row.help,
+    )
+
+
+def _step(row: Parameter) -> float:
+    """What one press of + adds: half of the default, or of one."""
+    return (row.default or 1.0) / 2
+
+
+DATASET_HELP = (
+    "The real images that are distilled. Digits and shapes come with Limbeck; others are read from this machine or "
+    "downloaded once. Your own come in by the page “Your images”."
+)
+
+
+def preset_of(values: dict[str, Any]) -> str | None:
+    """The preset that these values are, if any."""
+    try:
+        spec = build_spec("distill", **values)
+    except Refused:
+        return None
+    return next((p.id for p in PRESETS.values() if p.spec == spec), None)
+
+
+def choose(preset: Preset) -> None:
+    """Fill the form with a preset."""
+    set_values(preset.spec.flat())
+
+
+def _chosen() -> None:
+    if st.session_state.form_preset:
+        choose(PRESETS[st.session_state.form_preset])
+
+
+def form() -> dict[str, Any]:
+    """Draw the form; the flat values it shows now."""
+    state = st.session_state
+    state.form_preset = preset_of(state.form)
+    st.selectbox(
+        "Start from",
+        list(PRESETS),
+        format_func=lambda id: PRESETS[id].title,
+        key="form_preset",
+        placeholder="your own settings",
+        on_change=_chosen,
+        help="Settings that are known to work. Every one of them can be changed below.",
+    )
+    if state.form_preset:
+        st.caption(PRESETS[state.form_preset].sentence())
+
+    method = state.get("form_method", state.form["method"])
+    table = {row.name: row for row in rows(method)}
+    own = [name for name in METHODS[method].parameters.model_fields if not table[name].advanced]
+    basic = [*PAIRS, *zip(own[::2], [*own[1::2], None], strict=False)]
+    values: dict[str, Any] = {}
+    for pair in basic:
+        widths = (1.6, 1) if pair in PAIRS else 2  # names are longer than numbers
+        for column, name in zip(st.columns(widths, gap="small", vertical_alignment="bottom"), pair, strict=True):
+            if name:
+                with column:
+                    values[name] = _draw(table[name], method)
+    with st.popover("More settings", icon=":material/tune:", width="stretch"):
+        advanced = [row for row in table.values() if row.name not in {name for pair in basic for name in pair}]
+        for first in range(0, len(advanced), 2):
+            for column, row in zip(
+                st.columns(2, vertical_alignment="bottom"), advanced[first : first + 2], strict=False
+            ):
+                with column:
+                    values[row.name] = _draw(row, method)
+    if values["minutes"] is None and values["steps"] is None:
+        values["minutes"] = 1.0
+    if preset_of(values) != state.form_preset:
+        state.form = values
+        st.rerun()  # the widget above says which preset this is
+    state.form = values
+    return values

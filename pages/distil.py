@@ -1,0 +1,338 @@
+"""Distil: what happens to a training set when it has to fit into a handful of images? Set a run up and watch it."""
+
+from __future__ import annotations
+
+import html
+import time
+from typing import Any
+
+import streamlit as st
+
+from engine.bundle import export_zip
+from engine.data.catalogue import availability
+from engine.errors import Refused
+from engine.presets import PRESETS
+from engine.runs.store import Event, Run
+from engine.runs.validate import check
+from engine.spec import METHODS, RunSpec, build_spec
+from pages.components import charts
+from pages.components.form import WORDS, form, read_address, set_values, write_address
+from pages.components.player import player
+from pages.components.shared import dataset_title, executor, store
+
+HEIGHT = "calc(100dvh - 5.4rem)"  # of the picture: the first screen without the navigation
+SPLIT = [2.05, 1]  # picture and controls
+ACTIVE = ("queued", "running", "paused")
+ENDED_WELL = ("done", "stopped")
+
+
+# ---- doing ----------------------------------------------------------------------------------------------------------
+
+
+def start(values: dict[str, Any]) -> None:
+    """Queue a run and show it; a refusal is shown and nothing is queued."""
+    try:
+        spec = build_spec("distill", **values)
+        check(spec)
+        show_run(executor().submit("distill", spec))
+    except Refused as refused:
+        st.session_state.refused = str(refused)
+
+
+def show_run(run: str) -> None:
+    """Make the address, and with it the page, show a run."""
+    st.query_params.from_dict({"run": run})
+
+
+def set_up(values: dict[str, Any]) -> None:
+    """Back to the form, filled with these values."""
+    set_values(values)
+    st.query_params.clear()
+
+
+def command(run: str, what: str) -> None:
+    """Pause, resume or stop; what the run's status does not allow is said."""
+    try:
+        store().command(run, what)
+    except Refused as refused:
+        st.session_state.refused = str(refused)
+
+
+def refusal() -> None:
+    """The sentence of the last refusal, once."""
+    sentence = st.session_state.pop("refused", None)
+    if sentence:
+        st.error(sentence)
+
+
+# ---- setting a run up -----------------------------------------------------------------------------------------------
+
+
+def setup() -> None:
+    problems = read_address()
+    picture, side = st.columns(SPLIT, gap="medium")
+    with side, st.container(key="controls", gap="xsmall"):
+        st.title("Distil", help="Shrink a training set to a few synthetic images per class that teach a network almost "
+                 "as well. The images start as real ones or noise and are changed step by step.")  # fmt: skip
+        for sentence in problems:
+            st.warning(sentence)
+        values = form()
+        here = availability(values["dataset"])
+        if here.how in ("missing", "download"):
+            st.caption(here.sentence)
+        refusal()
+        st.button(
+            "Distil", type="primary", icon=":material/play_arrow:", width="stretch", on_click=start, args=(values,),
+            disabled=here.how == "missing", key="distil",
+        )  # fmt: skip
+        st.caption(machine())
+    with picture:
+        first_picture()
+    write_address()
+    recent_runs()
+    how_it_works(values["method"])
+
+
+def machine() -> str:
+    """What runs would be computed on, and whether others come first."""
+    where = executor().machine()
+    waiting = store().queue_length()
+    busy = store().runs(statuses=("running",), limit=5)
+    text = f"Computes on {where}." if where else "The worker that computes is starting."
+    if busy:
+        ahead = len(busy) + waiting
+        text += " One run comes before yours." if ahead == 1 else f" {ahead} runs come before yours."
+    return text
+
+
+def first_picture() -> None:
+    """Something alive: the latest finished run as a replay, or an invitation."""
+    for run in store().runs(kinds=("distill",), statuses=ENDED_WELL, limit=20):
+        if len(store().frames(run.id)) > 1:
+            player([run], key="player", height=HEIGHT, badge=f"Replay: {run.title}", autoplay=True)
+            return
+    with st.container(
+        key="empty", border=True, horizontal_alignment="center", vertical_alignment="center", height="stretch"
+    ):
+        st.subheader("Nothing has been distilled here yet", anchor=False, text_alignment="center")
+        st.markdown("Pick one of these and watch it happen.", text_alignment="center")
+        for preset in PRESETS.values():
+            if preset.quick and availability(preset.values["dataset"]).ready:
+                st.button(
+                    preset.title, key=f"start-{preset.id}", icon=":material/play_arrow:", help=preset.about,
+                    on_click=start, args=(preset.spec.flat(),), width=320,
+                )  # fmt: skip
+                st.caption(preset.sentence(), text_alignment="center")
+
+
+def recent_runs(but: str = "") -> None:
+    """The latest runs with their pictures, each one click away."""
+    runs = [r for r in store().runs(kinds=("distill",), limit=9) if r.id != but][:8]
+    if not runs:
+        return
+    st.subheader("Recent runs", anchor=False)
+    evaluations = {e["run"]: e for e in store().evaluations([r.id for r in runs]) if e.get("split", "test") == "test"}
+    for first in range(0, len(runs), 4):
+        for column, run in zip(st.columns(4, gap="medium"), runs[first : first + 4], strict=False):
+            with column:
+                steps = store().frames(run.id)
+                if steps:
+                    url = f"/api/runs/{run.id}/frames/{steps[-1]}.webp?e=f{int(run.finished or time.time())}"
+                    st.html(f'<img class="thumbnail" src="{url}" alt="Images of {html.escape(run.title)}">')
+                st.button(run.title, key=f"open-{run.id}", type="tertiary", on_click=show_run, args=(run.id,))
+                found = evaluations.get(run.id)
+                number = f"{100 * found['mean']:.1f} % ({found['protocol']} protocol), " if found else ""
+                st.caption(f"{number}{run.status}, {ago(run.created)}")
+
+
+def ago(moment: float) -> str:
+    """How long ago, in words."""
+    minutes = (time.time() - moment) / 60
+    if minutes < 1:
+        return "just now"
+    for size, word in ((1440, "day"), (60, "hour"), (1, "minute")):
+        if minutes >= size:
+            count = int(minutes // size)
+            return f"{count} {word}{'s' if count > 1 else ''} ago"
+    return ""
+
+
+def how_it_works(method: str) -> None:
+    info = METHODS[method]
+    with st.expander(f"How {info.name.lower()} works", icon=":material/function:"):
+        st.write(info.idea)
+        st.latex(info.equation)
+        st.caption(info.paper)
+
+
+# ---- watching a run -------------------------------------------------------------------------------------------------
+
+
+def view(run: Run) -> None:
+    picture, side = st.columns(SPLIT, gap="medium")
+    with picture:
+        player([run], key="player", height=HEIGHT, message=waiting(run))
+    with side, st.container(key="panel", gap="xsmall"):
+        st.title(heading(run), anchor=False)
+        refusal()
+        active = run.status in ACTIVE
+        st.fragment(panel, run_every=1.0 if active else None)(run.id, run.status if not active else "active")
+    recent_runs(but=run.id)
+    if run.kind == "distill":
+        how_it_works(run.spec["method"])
+
+
+def heading(run: Run) -> str:
+    """What a run is, in a line."""
+    if run.kind == "distill":
+        return f"{dataset_title(run.dataset)}, {run.spec['ipc']} per class"
+    return run.title
+
+
+def waiting(run: Run) -> str:
+    """The place in the queue, in words; empty when the run is not in it."""
+    if run.status != "queued":
+        return ""
+    ahead = store().queue_position(run.id) + len(store().runs(statuses=("running",), limit=5))
+    if not executor().ready():
+        return "Waiting for the worker, which is starting."
+    return {0: "Starting.", 1: "Waiting: one run before yours."}.get(ahead, f"Waiting: {ahead} runs before yours.")
+
+
+def panel(run_id: str, drawn_as: str) -> None:
+    """Status, controls, curves and the result. Only reads the store, since it is drawn every second."""
+    run = store().run(run_id)
+    if run is None or (run.status if run.status not in ACTIVE else "active") != drawn_as:
+        st.rerun()
+    events = charts.history(store(), run.id)
+    status(run, events)
+    if run.status not in ACTIVE:
+        final(run)
+    curves(run, events)
+    if run.status not in ACTIVE:
+        afterwards(run)
+
+
+def status(run: Run, events: dict[str, list[Event]]) -> None:
+    where = next((e.data["machine"] for e in reversed(events["layout"]) if e.data.get("machine")), "")
+    method = METHODS[run.spec["method"]].name if run.kind == "distill" else run.title
+    st.caption(f"{method}, on {where}" if where else method)
+    if run.status in ("queued", "running", "paused"):
+        st.progress(min(max(run.progress, 0.0), 1.0), waiting(run) or run.message)
+        with st.container(horizontal=True, gap="small"):
+            if run.status == "paused":
+                act(run, "resume", "Resume", ":material/play_arrow:", primary=True)
+            elif run.status == "running" and run.kind == "distill":
+                act(run, "pause", "Pause", ":material/pause:")
+            act(run, "stop", "Stop", ":material/stop:")
+    elif run.status == "interrupted":
+        st.warning(run.message)
+        act(run, "resume", "Resume", ":material/play_arrow:", primary=True)
+    elif run.status == "failed":
+        st.error(run.message)
+        act(run, "resume", "Try again", ":material/replay:")
+    else:
+        st.caption(run.message)
+        halved = events["status"][-1].data.get("halved") if events["status"] else None
+        if halved:
+            st.button(
+                f"Run again with learning rate {halved['lr_img']:g}", type="primary", icon=":material/replay:",
+                on_click=start, args=({**RunSpec.model_validate(run.spec).flat(), **halved},), width="stretch",
+            )  # fmt: skip
+
+
+def act(run: Run, what: str, label: str, icon: str, primary: bool = False) -> None:
+    st.button(
+        label, key=f"{what}-{run.id}", icon=icon, type="primary" if primary else "secondary", on_click=command,
+        args=(run.id, what), width="stretch",
+    )  # fmt: skip
+
+
+def final(run: Run) -> None:
+    """The accuracy on the test images, with everything a number needs to be believed."""
+    for found in store().evaluations([run.id])[-3:]:
+        students = len(found["accuracies"])
+        spread = f" ± {100 * found['std']:.1f}" if students > 1 else ""
+        st.metric(
+            "Test accuracy" if found.get("split", "test") == "test" else "Accuracy on held-out images",
+            f"{100 * found['mean']:.1f}{spread} %",
+            help="Networks (students) were trained on these synthetic images alone and tested once on the real test "
+            "images. The number is their mean ± standard deviation.",
+        )
+        network = WORDS["network"].get(found["network"], found["network"])
+        count = "1 student" if students == 1 else f"{students} students"
+        st.caption(f"{network}, {count}, {found['protocol']} protocol")
+
+
+def curves(run: Run, events: dict[str, list[Event]]) -> None:
+    dark = st.context.theme.type == "dark"
+    measured = events["accuracy"]
+    if measured or events["reference"]:
+        st.markdown(
+            "**Accuracy while distilling**",
+            help="At growing intervals, small networks are trained on the images as they are and tested on training "
+            "images that were held out. Dashed lines: the same for real images, as many per class. Numbers of "
+            "different protocols cannot be compared, so this is not the test accuracy.",
+        )
+        st.echarts_chart(
+            charts.accuracy(measured, events["reference"], dark),
+            key="accuracy",
+            height=180,
+            alt="Accuracy in percent against seconds of distilling",
+        )
+        if measured:
+            last = measured[-1].data
+            st.caption(
+                f"{100 * last['accuracy']:.1f} % ({last['protocol']} protocol, {last['students']} students, "
+                "held-out training images)"
+            )
+    if len(events["metric"]) > 1:
+        st.markdown("**Loss**", help="How far the synthetic images are from what the method wants; lower is better.")
+        st.echarts_chart(
+            charts.loss(events["metric"]), key="loss", height=110, alt="Loss against seconds of distilling"
+        )
+
+
+def afterwards(run: Run) -> None:
+    """What one can do with a run that has ended."""
+    folder = store().result_folder(run.id)
+    with st.container(horizontal=True, gap="small"):
+        if folder is not None:
+            st.download_button(
+                "Images (.zip)", lambda: export_zip(folder), f"limbeck-{run.id}.zip", "application/zip",
+                icon=":material/download:", on_click="ignore", help="safetensors and JSON, readable without Limbeck.",
+            )  # fmt: skip
+            papers = folder / "papers.pt"
+            if papers.is_file():
+                st.download_button(
+                    "For the papers' code (.pt)", papers.read_bytes, f"limbeck-{run.id}.pt",
+                    "application/octet-stream", icon=":material/download:", on_click="ignore",
+                    help="The tuple of images and labels that the published code of these methods reads.",
+                )  # fmt: skip
+        st.page_link(
+            "pages/compare.py", label="Compare", icon=":material/compare:",
+            query_params={"dataset": run.dataset, "runs": run.id},
+        )  # fmt: skip
+    if run.kind == "distill":
+        st.button(
+            "Change settings, distil again", icon=":material/tune:", on_click=set_up, width="stretch",
+            args=(RunSpec.model_validate(run.spec).flat(),),
+        )  # fmt: skip
+
+
+# ---- the page -------------------------------------------------------------------------------------------------------
+
+
+def page() -> None:
+    asked = st.query_params.get("run")
+    run = store().run(asked) if asked else None
+    if run is not None:
+        view(run)
+        return
+    if asked:
+        st.session_state.refused = "There is no such run here: it may have been deleted, or made on another machine."
+        st.query_params.clear()
+    setup()
+
+
+page()

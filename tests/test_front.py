@@ -1,0 +1,153 @@
+"""The server and its pages never import torch; its routes only ever read below a run's folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from engine.runs.store import Store
+from engine.spec import build_spec
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "torchvision", "captum")
+
+
+def test_no_page_and_no_module_of_the_front_imports_torch(tmp_path):
+    """Every page is run once; then nothing heavy may have been imported."""
+    code = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+import engine.presets, engine.spec, engine.home, engine.errors, engine.data.catalogue, engine.students
+import engine.runs.store, engine.runs.executor, engine.runs.validate, engine.bundle
+import app
+at = AppTest.from_file("app.py", default_timeout=60).run()
+assert not at.exception, at.exception
+for page in ("pages/compare.py", "pages/data.py"):
+    at.switch_page(page).run()
+    assert not at.exception, (page, at.exception)
+loaded = [name for name in {HEAVY} if name in sys.modules]
+assert not loaded, loaded
+"""
+    environment = {**os.environ, "LIMBECK_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("LIMBECK_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def client(home) -> TestClient:
+    import app
+
+    return TestClient(Starlette(routes=app.ROUTES))
+
+
+@pytest.fixture
+def run(home) -> str:
+    """A finished run of two frames."""
+    store = Store(home)
+    id = store.submit("distill", build_spec("distill", dataset="digits", method="dc"), pid=os.getpid())
+    layout = {"columns": 2, "rows": 1, "size": 4, "channels": 1, "classes": ["0", "1"], "cells": [0, 1]}
+    store.append(id, [("layout", 0, layout)])
+    for step in (0, 5):
+        image = io.BytesIO()
+        Image.new("L", (8, 4), 10 * step).save(image, "WEBP", lossless=True)
+        store.write_frame(id, step, image.getvalue())
+        store.append(id, [("frame", step, {"seconds": step / 10})])
+        store.append(id, [("metric", step, {"loss": 1.5 - step / 10, "seconds": step / 10, "rate": 2.0, "eta": 1.0})])
+    (store.folder(id) / "result").mkdir()
+    (store.folder(id) / "result" / "synthetic.json").write_text("{}")
+    store.announce(id, "done", "Done.", step=5)
+    return id
+
+
+def test_a_frame_is_the_file_and_may_be_kept_for_ever(client, run, home):
+    answer = client.get(f"/api/runs/{run}/frames/5.webp?e=7")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "image/webp"
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.content == (home / "runs" / run / "frames" / "000005.webp").read_bytes()
+
+
+def test_the_film_lists_every_frame_with_its_loss(client, run):
+    film = client.get(f"/api/runs/{run}/frames").json()
+    assert [frame[0] for frame in film["frames"]] == [0, 5]
+    assert [frame[3] for frame in film["frames"]] == [1.5, 1.0]
+    assert film["layout"]["classes"] == ["0", "1"]
+    assert film["status"] == "done"
+    assert film["metric"]["step"] == 5
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/runs/nosuchrun-123/frames",
+        "/api/runs/nosuchrun-123/events",
+        "/api/runs/nosuchrun-123/result.zip",
+        "/api/runs/{run}/frames/6.webp",
+        "/api/runs/{run}/frames/-1.webp",
+        "/api/runs/{run}/frames/../../spec.json",
+        "/api/runs/%2e%2e/frames",
+        "/api/runs/..%2f..%2fetc/frames/0.webp",
+        "/api/runs/{run}%00/frames/0.webp",
+    ],
+)
+def test_what_is_not_there_is_not_found(client, run, path):
+    assert client.get(path.format(run=run)).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["post", "put", "delete", "patch"])
+def test_routes_only_read(client, run, method):
+    assert getattr(client, method)(f"/api/runs/{run}/frames/0.webp").status_code == 405
+
+
+def test_events_come_after_the_one_named(client, run, home):
+    store = Store(home)
+    last = store.events(run)[-1].id
+    assert client.get(f"/api/runs/{run}/events?since={last}").status_code == 204, "a finished run has nothing to add"
+    assert client.get(f"/api/runs/{run}/events?since=x").status_code == 400
+    assert client.get(f"/api/runs/{run}/events", headers={"Last-Event-ID": "-4"}).status_code == 400
+
+
+def test_the_event_stream_tells_steps_losses_and_the_end(client, run, monkeypatch):
+    import app
+
+    monkeypatch.setattr(app.asyncio, "sleep", _end_after_first_round(app))
+    with client.stream("GET", f"/api/runs/{run}/events?since=0") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        text = "".join(answer.iter_text())
+    app.closing.clear()
+    blocks = [
+        dict(line.split(": ", 1) for line in block.splitlines()) for block in text.split("\n\n") if "id: " in block
+    ]
+    assert [b["event"] for b in blocks if b["event"] == "frame"] == ["frame", "frame"]
+    assert [int(b["id"]) for b in blocks] == sorted(int(b["id"]) for b in blocks)
+    assert json.loads(blocks[-1]["data"])["status"] == "done"
+
+
+def _end_after_first_round(app):
+    async def sleep(_: float) -> None:
+        app.closing.set()
+
+    return sleep
+
+
+def test_a_result_downloads_as_one_zip(client, run):
+    answer = client.get(f"/api/runs/{run}/result.zip")
+    assert answer.status_code == 200
+    assert run in answer.headers["content-disposition"]
+    assert "synthetic.json" in zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
