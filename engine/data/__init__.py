@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.data.catalogue import DATASETS, FOLDER, locate, unknown
+from engine.data.catalogue import DATASETS, FOLDER, Progress, locate, unknown
 from engine.errors import Refused
 
 if TYPE_CHECKING:
     from engine.data.base import Dataset
 
 __all__ = ["load"]
-
-Progress = Callable[[float, str], None]
 
 _KEPT = 4
 _loaded: OrderedDict[Any, Dataset] = OrderedDict()
@@ -73,12 +70,12 @@ def _load(name: str, size: int, progress: Progress | None) -> Dataset:
 
 
 def _fingerprint(path: Path) -> tuple[str, int, int] | None:
-    """What changes when a file does; of a folder, also when a class or an image is added or removed."""
+    """What changes when a file does; of a folder, when an image or a class is added, removed or replaced."""
     try:
         stat = path.stat()
         if path.is_dir():
-            inside = [p.stat().st_mtime_ns for p in path.glob("*/") if p.is_dir()]
-            inside += [p.stat().st_mtime_ns for p in path.glob("*/*/") if p.is_dir()]
+            levels = ("*/", "*/*/", "*/*/*/")
+            inside = [p.stat().st_mtime_ns for level in levels for p in path.glob(level)]
             return str(path.resolve()), len(inside), max([stat.st_mtime_ns, *inside])
         return str(path.resolve()), stat.st_size, stat.st_mtime_ns
     except OSError:

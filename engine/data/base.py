@@ -15,7 +15,7 @@ class Dataset:
 
     Shapes: ``train_images`` (N, C, H, W) uint8 in 0..255, ``train_labels`` (N,) int64 in 0..K-1; test alike. ``mean``
     and ``std`` are per channel, of the training images scaled to [0, 1]. ``masks`` maps ``"train"``/``"test"`` to
-    (N, H, W) bool foreground masks where the dataset has them.
+    (N, H, W) bool foreground masks where the dataset has them. ``notes``: sentences about what was left out.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     masks: dict[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,8 @@ from engine.home import data_folder, limbeck_home
 FOLDER = "folder:"
 CIFAR10_ZIP = "cifar10-imagefolder.zip"
 DIGITS = tuple("0123456789")
+
+Progress = Callable[[float, str], None]  # a fraction in [0, 1] and a sentence
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,10 @@ from torchvision.datasets.utils import check_integrity
 
 from engine.data.assemble import assemble
 from engine.data.base import Dataset
-from engine.data.catalogue import CIFAR10_ZIP, DATASETS, availability, download_folder, locate
+from engine.data.catalogue import CIFAR10_ZIP, DATASETS, Progress, availability, download_folder, locate
 from engine.data.folder_check import read_member, safe_members
 from engine.errors import Refused
 from engine.home import cache_folder
-
-Progress = Callable[[float, str], None]
 
 SOURCES: dict[str, Any] = {
     "mnist": datasets.MNIST,

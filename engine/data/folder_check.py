@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -90,21 +91,18 @@ class Folder:
             self.warnings.append(f"{len(names) - len(images):,} files that are no images were left out.")
         parts = _by_part(images)
         self.classes = tuple(sorted({c for c, _ in parts["train"]}))
+        strange = sorted({c for c, _ in parts["test"]} - set(self.classes))
+        if strange:
+            raise Refused(f"The class “{_show(strange[0])}” has test images, but no training images.")
         self.train, self.test = (
             [Found(name, self.classes.index(c), members.get(name)) for c, name in sorted(parts[part])]
-            if set(c for c, _ in parts[part]) <= set(self.classes)
-            else self._strange(parts[part])
             for part in ("train", "test")
         )
         outside = len(images) - len(self.train) - len(self.test)
         if outside:
             self.warnings.append(f"{outside:,} images that are in none of the class folders were left out.")
         self._check_classes()
-        self.check_counts([f.label for f in self.train], [f.label for f in self.test])
-
-    def _strange(self, found: list[tuple[str, str]]) -> list[Found]:
-        names = sorted({c for c, _ in found} - set(self.classes))
-        raise Refused(f"The class “{_show(names[0])}” is among the test images, but not among the training images.")
+        self.check_counts([f.label for f in self.train], [f.label for f in self.test], bool(self.test))
 
     def _check_classes(self) -> None:
         count = len(self.classes)
@@ -114,7 +112,7 @@ class Folder:
             if len(name) > 80 or any(unicodedata.category(c)[0] == "C" for c in name):
                 raise Refused(f"The class name “{_show(name)}” is too long or not printable; rename its folder.")
 
-    def check_counts(self, train: list[int], test: list[int]) -> None:
+    def check_counts(self, train: list[int], test: list[int], has_test: bool) -> None:
         """Raise ``Refused`` when a class has too few images in lists of labels."""
         counts, tested = Counter(train), Counter(test)
         for label, name in enumerate(self.classes):
@@ -123,8 +121,8 @@ class Folder:
                     f"The class “{name}” has {counts[label]} readable training images; every class needs at least "
                     f"{MIN_IMAGES}. Add some, or leave the class out."
                 )
-            if tested and not tested[label]:
-                raise Refused(f"The class “{name}” has no test image; add one, or leave the test folder out.")
+            if has_test and not tested[label]:
+                raise Refused(f"The class “{name}” has no readable test image; add one, or leave the test folder out.")
 
     def read(self, found: Found) -> bytes:
         """The bytes of an image, ``MAX_FILE_BYTES`` at most."""
@@ -146,11 +144,13 @@ def opened(path: Path) -> Iterator[Folder]:
         return
     if not path.is_file():
         raise Refused(f"There is no folder and no .zip called {path.name or path}.")
-    try:
-        with _Bounded(path) as file, zipfile.ZipFile(file) as archive:
+    with _Bounded(path) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, OverflowError, struct.error):
+            raise Refused(f"{path.name} is not a zip that can be read; make it anew, or give a folder.") from None
+        with archive:
             yield Folder(path, archive)
-    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, RuntimeError):
-        raise Refused(f"{path.name} is not a zip that can be read; make it anew, or give a folder.") from None
 
 
 def check_folder(path: Path) -> FolderReport:
@@ -173,7 +173,7 @@ def check_folder(path: Path) -> FolderReport:
             warnings.append(left_out(unreadable, len(chosen)))
             bad = {f.name for f, _ in unreadable}
             train, test = ([f for f in part if f.name not in bad] for part in (folder.train, folder.test))
-            folder.check_counts([f.label for f in train], [f.label for f in test])
+            folder.check_counts([f.label for f in train], [f.label for f in test], bool(folder.test))
         else:
             train, test = folder.train, folder.test
         if len(chosen) < len(everything):
