@@ -17,7 +17,7 @@ from engine.distill.base import Distiller, Diverged
 from engine.errors import Refused
 from engine.runs import checkpoint
 from engine.runs.evaluating import evaluate_and_keep
-from engine.runs.film import Film
+from engine.runs.film import Film, write_result
 from engine.runs.job import Job, read_data
 from engine.runs.live import Live
 from engine.spec import METHODS, RunSpec, parameters
@@ -139,7 +139,7 @@ class _Distillation:
             "machine": self.accel.describe(),
         }
         result = dataclasses.replace(synthetic, provenance={**synthetic.provenance, **made})
-        result.save(self.job.folder / "result")
+        write_result(self.store, self.job.id, result)
         self.store.update(self.job.id, step=self.step, seconds=self.seconds, progress=self._progress())
         return result
 

@@ -12,7 +12,7 @@ from engine.accel import Accel, pick_accel
 from engine.errors import Refused
 from engine.runs.film import publish
 from engine.runs.imports import read_set
-from engine.runs.job import Job, read_data
+from engine.runs.job import Job, Stopped, read_data
 from engine.spec import BaselineSpec, EvaluationSpec
 from engine.synthetic import SyntheticSet
 
@@ -58,7 +58,8 @@ def make_baseline(job: Job) -> None:
     began = time.perf_counter()
 
     def progress(fraction: float, what: str = "Selecting images") -> None:
-        job.stopping()
+        if job.stopping():
+            raise Stopped
         job.tell(f"{what} {fraction:.0%}", progress=fraction)
 
     synthetic = baselines.make_baseline(spec.kind, data, spec.ipc, seed=spec.seed, accel=accel, progress=progress)

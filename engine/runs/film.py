@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from engine.exchange import export_pt
 from engine.runs.store import Store
 from engine.synthetic import SyntheticSet
 
@@ -106,4 +107,12 @@ def publish(store: Store, id: str, synthetic: SyntheticSet, machine: str = "") -
     film = Film(store, id)
     film.layout(synthetic, machine)
     film.shoot(synthetic, 0, 0.0)
-    synthetic.save(store.folder(id) / "result")
+    write_result(store, id, synthetic)
+
+
+def write_result(store: Store, id: str, synthetic: SyntheticSet) -> None:
+    """A run's result: safetensors and json, and ``papers.pt``, which pages could not write, for the papers' code."""
+    folder = store.folder(id) / "result"
+    folder.mkdir(exist_ok=True)
+    export_pt(synthetic, folder / "papers.pt")
+    synthetic.save(folder)  # last: with its json the result is there

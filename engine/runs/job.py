@@ -18,6 +18,10 @@ class Released(Exception):
     """The run was paused and gave its worker to the next in the queue."""
 
 
+class Stopped(Exception):
+    """The run was stopped before there was anything to keep."""
+
+
 class Left(Exception):
     """The process was told to end while the run was going."""
 
@@ -103,8 +107,10 @@ def read_data(job: Job, name: str, size: int) -> Dataset:
     job.say("Reading the dataset.")
 
     def progress(fraction: float, what: str) -> None:
-        job.stopping()
-        job.tell(f"{what} {fraction:.0%}" if 0 < fraction < 1 else what)
+        if job.stopping():
+            raise Stopped
+        what = what.rstrip(".")
+        job.tell(f"{what} {fraction:.0%}" if 0 < fraction < 1 else f"{what}.")
 
     return datasets.load(name, size, progress)
 

@@ -21,9 +21,10 @@ from engine.data.catalogue import availability, default_dataset
 from engine.distill.base import Diverged
 from engine.errors import Refused
 from engine.networks import make_network
+from engine.presets import PRESETS
 from engine.runs import distil, evaluating, imports
 from engine.runs.executor import cores
-from engine.runs.job import Heart, Job, Left, Released
+from engine.runs.job import Heart, Job, Left, Released, Stopped
 from engine.runs.store import Run, Store
 
 JOBS: dict[str, Callable[[Job], None]] = {
@@ -45,6 +46,8 @@ def run_job(store: Store, run: Run, *, leaving: threading.Event | None = None, s
         pass
     except Left:
         store.announce(run.id, "interrupted", "The program was ended. Resume continues from the last checkpoint.")
+    except Stopped:
+        store.announce(run.id, "stopped", "Stopped before it made anything.")
     except Refused as error:
         store.announce(run.id, "failed", str(error))
     except Diverged:
@@ -83,13 +86,14 @@ def main() -> int:
     parent = int(os.environ.get("LIMBECK_PARENT") or 0)
     threading.Thread(target=_leave_with_parent, args=(parent, leaving), daemon=True).start()
     warm_up()
+    likely = list(dict.fromkeys(preset.values["dataset"] for preset in PRESETS.values()))
     with store.present(pick_accel().describe()):
         while not leaving.is_set():
             run = store.claim(os.getpid())
-            if run is None:
-                leaving.wait(0.1)
-            else:
+            if run is not None:
                 run_job(store, run, leaving=leaving)
+            elif not likely or not _read_ahead(store, likely, leaving):
+                leaving.wait(0.1)
     return 0
 
 
@@ -101,6 +105,32 @@ def warm_up() -> None:
         if availability(name).how in ("built in", "local"):
             with contextlib.suppress(Refused, OSError):
                 datasets.load(name)
+
+
+class _Wanted(Exception):
+    """There is something better to do."""
+
+
+def _read_ahead(store: Store, likely: list[str], leaving: threading.Event) -> bool:
+    """Read one of the ``likely`` datasets that are on this machine while nothing else is to be done.
+
+    Returns False when there was none to read. Gives way as soon as a run is queued.
+    """
+
+    def give_way(*_: object) -> None:
+        if leaving.is_set() or store.queue_length():
+            raise _Wanted
+
+    name = likely.pop(0)
+    if availability(name).how != "local":
+        return False
+    try:
+        datasets.load(name, progress=give_way)
+    except _Wanted:
+        likely.append(name)
+    except Exception:  # whoever asks for this dataset will be told what is wrong with it
+        return False
+    return True
 
 
 def _leave_with_parent(parent: int, leaving: threading.Event) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine import students
-from engine.runs import evaluating, live
+from engine.runs import evaluating, job, live
 from engine.runs.store import Store
 from engine.runs.worker import run_job
 from engine.spec import build_spec
@@ -236,6 +236,21 @@ def test_half_of_the_smallest_rate_is_still_a_rate(store, monkeypatch):
     id = submit(store, steps=100, lr_img=1e-4)
     claim_and_run(store)
     assert store.events(id)[-1].data["halved"] == {"lr_img": 1e-4}
+
+
+def test_stopping_while_the_data_is_read_leaves_nothing(store, monkeypatch):
+    def load(name, size, progress):
+        while True:
+            time.sleep(0.01)
+            progress(0.5, "Decoding.")
+
+    monkeypatch.setattr(job.datasets, "load", load)
+    id = submit(store, steps=5)
+    thread = start(store)
+    until(lambda: store.run(id).message == "Decoding 50%")
+    store.command(id, "stop")
+    thread.join(10)
+    assert store.run(id).status == "stopped" and store.result_folder(id) is None
 
 
 def test_a_mistake_is_one_sentence_and_the_log_has_the_traceback(store, monkeypatch):

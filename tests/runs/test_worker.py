@@ -103,7 +103,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_images_of_one_that_was_not(sto
     assert steps == sorted(set(steps)) == store.frames(broken)
 
 
-def test_the_executor_keeps_one_warm_worker_and_replaces_a_dead_one(store, executor):
+def test_the_executor_keeps_a_warm_worker_replaces_a_dead_one_and_leaves_none_behind(store, executor):
     executor.start()
     until(executor.ready)
     assert "cpu" in executor.machine() or executor.machine()
@@ -121,17 +121,13 @@ def test_the_executor_keeps_one_warm_worker_and_replaces_a_dead_one(store, execu
     executor.cancel(id)
     until(lambda: store.run(id).status == "stopped")
     assert store.result_folder(id) and executor.list()[0].id == id
-
-
-def test_shutting_down_saves_the_run_and_leaves_no_process(store, executor):
-    executor.start()
-    id = executor.submit("distill", tiny(minutes=5))
-    until(lambda: store.run(id).step > 3)
+    last = executor.submit("distill", tiny(minutes=5))
+    until(lambda: store.run(last).step > 3)
     (pid,) = [w["pid"] for w in store.workers()]
     executor.shutdown()
     assert birth(pid) == "" and store.workers() == []
-    run = store.run(id)
-    assert run.status == "interrupted" and run.step > 3 and latest(store, id) == run.step
+    run = store.run(last)
+    assert run.status == "interrupted" and run.step > 3 and latest(store, last) == run.step
 
 
 def test_a_worker_ends_when_its_server_is_gone(store):
