@@ -22,6 +22,7 @@ from starlette.routing import Route
 from streamlit.runtime.pages_manager import PagesManager
 
 from engine.bundle import export_zip
+from engine.errors import Refused
 from engine.runs.store import FINISHED, Event
 from pages.components.shared import executor, film, store
 
@@ -71,8 +72,12 @@ def result(request: Request) -> Response:
     folder = store().result_folder(run)
     if folder is None:
         return PlainTextResponse("This run has no result, or there is no such run.", 404)
+    try:
+        content = export_zip(folder)
+    except Refused as refused:
+        return PlainTextResponse(str(refused), 404)
     name = f'attachment; filename="limbeck-{run}.zip"'
-    return Response(export_zip(folder), media_type="application/zip", headers={"Content-Disposition": name})
+    return Response(content, media_type="application/zip", headers={"Content-Disposition": name})
 
 
 async def events(request: Request) -> Response:

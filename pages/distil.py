@@ -174,7 +174,6 @@ def view(run: Run) -> None:
         player([run], key="player", height=HEIGHT, message=waiting(run))
     with side, st.container(key="panel", gap="xsmall"):
         st.title(heading(run), anchor=False)
-        refusal()
         active = run.status in ACTIVE
         st.fragment(panel, run_every=1.0 if active else None)(run.id, run.status if not active else "active")
     recent_runs(but=run.id)
@@ -202,8 +201,13 @@ def waiting(run: Run) -> str:
 def panel(run_id: str, drawn_as: str) -> None:
     """Status, controls, curves and the result. Only reads the store, since it is drawn every second."""
     run = store().run(run_id)
-    if run is None or (run.status if run.status not in ACTIVE else "active") != drawn_as:
+    if (
+        run is None
+        or st.query_params.get("run") != run_id
+        or (run.status if run.status not in ACTIVE else "active") != drawn_as
+    ):
         st.rerun()
+    refusal()
     events = charts.history(store(), run.id)
     status(run, events)
     if run.status not in ACTIVE:

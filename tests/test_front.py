@@ -10,8 +10,10 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -19,6 +21,7 @@ from engine.runs.store import Store
 from engine.spec import build_spec
 
 ROOT = Path(__file__).parents[1]
+ABOUT = {"name": "two", "classes": ["0", "1"], "mean": [0.5], "std": [0.5], "kind": "distilled", "protocol": "dc"}
 HEAVY = ("torch", "torchvision", "captum")
 
 
@@ -146,7 +149,12 @@ def _end_after_first_round(app):
     return sleep
 
 
-def test_a_result_downloads_as_one_zip(client, run):
+def test_a_result_downloads_as_one_zip(client, run, home):
+    folder = home / "runs" / run / "result"
+    assert client.get(f"/api/runs/{run}/result.zip").status_code == 404, "half a set is none"
+    tensors = {"images": np.zeros((2, 1, 4, 4), np.float32), "labels": np.arange(2)}
+    save_file(tensors, folder / "synthetic.safetensors")
+    (folder / "synthetic.json").write_text(json.dumps(ABOUT))
     answer = client.get(f"/api/runs/{run}/result.zip")
     assert answer.status_code == 200
     assert run in answer.headers["content-disposition"]

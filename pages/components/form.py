@@ -116,7 +116,7 @@ def read_address() -> list[str]:
     state = st.session_state
     known = {row.key for m in METHODS for row in rows(m)} | {"v"}
     query = {k: v for k, v in st.query_params.to_dict().items() if k in known}
-    if "form" in state and (not query or query == state.get("form_address")):
+    if "form" in state and (not query or query == state.get("address_written")):
         return []
     if not query:
         set_values(PRESETS[DEFAULT].spec.flat())
@@ -129,7 +129,7 @@ def read_address() -> list[str]:
 def write_address() -> None:
     """Put the form's state into the address."""
     query = to_query(st.session_state.form)
-    st.session_state.form_address = query
+    st.session_state.address_written = query
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
 

@@ -43,7 +43,7 @@ def labels(elements) -> list[str]:
 
 
 def a_run(store: Store, status: str = "done", message: str = "Done.", **data) -> str:
-    values = {"dataset": "digits", "method": "dc", "ipc": 2, "minutes": 0.5}
+    values = {"dataset": "digits", "method": "dm", "ipc": 2, "minutes": 0.5}
     run = store.submit("distill", build_spec("distill", **values), pid=os.getpid())
     layout = {"columns": 10, "rows": 2, "size": 16, "channels": 1, "classes": list("0123456789"), "machine": "CPU"}
     store.append(run, [("layout", 0, layout)])
@@ -61,7 +61,7 @@ def a_run(store: Store, status: str = "done", message: str = "Done.", **data) ->
     return run
 
 
-# ---- the form and the address -----------------------------------------------------------------------------------------
+# ---- the form and the address ---------------------------------------------------------------------------------------
 
 
 def test_the_first_visit_offers_the_default_preset_and_starts_nothing(store):
@@ -146,7 +146,7 @@ def test_what_this_machine_cannot_do_is_refused_before_a_run_exists(store):
         assert at.error[0].value
 
 
-# ---- a run ------------------------------------------------------------------------------------------------------------
+# ---- a run ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_finished_run_shows_its_accuracy_with_protocol_and_students(store):
