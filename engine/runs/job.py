@@ -112,7 +112,10 @@ def read_data(job: Job, name: str, size: int) -> Dataset:
         what = what.rstrip(".")
         job.tell(f"{what} {fraction:.0%}" if 0 < fraction < 1 else f"{what}.")
 
-    return datasets.load(name, size, progress)
+    data = datasets.load(name, size, progress)
+    for note in data.notes:
+        job.log(note)
+    return data
 
 
 class Heart:
