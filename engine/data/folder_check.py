@@ -232,7 +232,9 @@ class _Bounded(io.FileIO):
     """A file that will not be read in one large gulp, as a hostile zip's table of contents would be."""
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0 or size > max(MAX_DIRECTORY_BYTES, MAX_FILE_BYTES):
+        if size is None or size < 0:
+            size = os.fstat(self.fileno()).st_size - self.tell()  # the rest of the file: zipfile looks for its end so
+        if size > max(MAX_DIRECTORY_BYTES, MAX_FILE_BYTES):
             raise zipfile.BadZipFile("its table of contents is too large")
         return super().read(size) or b""
 
