@@ -1,0 +1,262 @@
+"""Synthetic sets to and from the ``.pt`` files of the papers' code, and from ``.npz``.
+
+A file from somebody else is hostile until it has been looked at: ``torch.load`` reads tensors and plain containers
+only (``weights_only=True``), NumPy no objects (``allow_pickle=False``), and sizes are limited before anything is read.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import uuid
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.bundle import export_zip
+from engine.data.base import Dataset
+from engine.errors import Refused
+from engine.synthetic import MAX_IMAGES, SyntheticSet
+
+__all__ = ["export_pt", "export_zip", "import_pt"]
+
+MAX_BYTES = 500_000_000
+LABELS_MAX_BYTES = 50_000_000
+IMAGE_KEYS = ("images", "image", "x", "data", "syn_images", "image_syn")
+LABEL_KEYS = ("labels", "label", "y", "targets", "syn_labels", "label_syn")
+LARGEST = 100.0  # of a normalised value: far beyond any image, and far below where float32 gets into trouble
+ROUNDING = 0.02  # beyond [0, 1] that images with values in [0, 1] may have
+
+Space = Literal["auto", "unit", "normalised"]
+
+
+def import_pt(
+    path: Path,
+    *,
+    dataset: Dataset,
+    labels: Path | None = None,
+    per_class: int | None = None,
+    space: Space = "auto",
+) -> SyntheticSet:
+    """A set from a ``.pt`` or ``.npz`` file that stands for ``dataset``.
+
+    Understood are: a tensor (N, C, H, W); a tuple or list (images, labels); a dictionary with images and labels; and
+    the DC code's ``{"data": [[images, labels], …]}``, of which the last entry, the last experiment's result, is taken.
+    Labels, unless they are there, come from a second file ``labels``, or from ``per_class``: that many images of each
+    class, in class order. Hard labels are (N,) whole numbers, soft ones (N, K).
+
+    ``space``: ``unit`` for pixels in [0, 1], ``normalised`` for pixels less the dataset's mean over its standard
+    deviation. ``auto`` decides by the values: none below 0 or above 1 means ``unit``. ``provenance`` says which it was.
+    Raises ``Refused`` with one sentence when anything is wrong.
+    """
+    if space not in ("auto", "unit", "normalised"):
+        raise Refused(f"The values' space was “{space}”, but must be auto, unit or normalised.")
+    images, found = _split(_read(path, MAX_BYTES), path.name)
+    images = _check_images(images, dataset, path.name)
+    if labels is not None:
+        second = _read(labels, LABELS_MAX_BYTES)
+        found = second if isinstance(second, Tensor) else _by_key(second, LABEL_KEYS)
+        if found is None:
+            raise Refused(f"{labels.name} holds no labels: give a tensor of {len(images)} whole numbers.")
+    if found is None:
+        found = _in_order(len(images), per_class, len(dataset.classes), path.name)
+    elif per_class is not None and labels is None:
+        raise Refused(f"{path.name} brings its own labels; leave the number of images per class out.")
+    classes = _check_labels(found, len(images), dataset)
+
+    low, high = float(images.min()), float(images.max())
+    chosen = space
+    if space == "auto":
+        chosen = "unit" if low >= 0 and high <= 1 else "normalised"
+    if chosen == "unit":
+        if low < -ROUNDING or high > 1 + ROUNDING:
+            raise Refused(
+                f"{path.name} holds values from {low:.3g} to {high:.3g}, which are no pixels in [0, 1]; import them as "
+                "normalised, or divide pixels in 0 to 255 by 255."
+            )
+        mean, std = (torch.tensor(t).view(-1, 1, 1) for t in (dataset.mean, dataset.std))
+        images = (images.clamp(0, 1) - mean) / std
+    elif max(-low, high) > LARGEST:
+        raise Refused(
+            f"{path.name} holds values from {low:.3g} to {high:.3g}: neither pixels in [0, 1] nor normalised ones. "
+            "Divide pixels in 0 to 255 by 255."
+        )
+    how = "given" if space != "auto" else "recognised by the values"
+    return SyntheticSet(
+        images=images,
+        labels=classes,
+        dataset=dataset.name,
+        classes=dataset.classes,
+        mean=dataset.mean,
+        std=dataset.std,
+        kind="imported",
+        protocol="dc",
+        provenance={"imported_from": path.name, "space": chosen, "space_was": how, "values": [low, high]},
+    )
+
+
+def export_pt(synthetic: SyntheticSet, path: Path) -> None:
+    """Write the tuple (images, labels) that the papers' code trains on, readable with ``weights_only=True``.
+
+    Images (N, C, H, W) float32, normalised by the set's mean and standard deviation; those of a whitened set are
+    un-whitened first. Labels as they are. Raises ``Refused`` when the file cannot be written.
+    """
+    images = synthetic.zca.unwhiten(synthetic.images) if synthetic.zca else synthetic.images
+    aside = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        torch.save((images.detach().cpu().contiguous().clone(), synthetic.labels.detach().cpu().clone()), aside)
+        os.replace(aside, path)
+    except (OSError, RuntimeError) as error:
+        aside.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or "the folder is missing"
+        raise Refused(f"{path.name} cannot be written ({reason}); choose another place.") from None
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, limit: int) -> Any:
+    """What a file holds: tensors and plain containers, nothing that was executed."""
+    if not path.is_file():
+        raise Refused(f"There is no file {path.name}.")
+    if path.suffix.lower() not in (".pt", ".pth", ".npz"):
+        raise Refused(f"{path.name} is neither a .pt nor an .npz file.")
+    _check_size(path, limit)
+    if path.suffix.lower() == ".npz":
+        return _read_npz(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # pickle, zip, storage: many kinds, and none that means anything to a reader
+        raise Refused(
+            f"{path.name} cannot be read as a .pt of tensors: it is damaged, or holds objects that could run code. "
+            "Save a tuple (images, labels) of tensors with torch.save."
+        ) from None
+
+
+def _check_size(path: Path, limit: int) -> None:
+    """Refuse a file that is too large, also as what its members, should it be a zip, would unpack to."""
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                size = max(size, sum(member.file_size for member in archive.infolist()))
+        except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, OverflowError, struct.error):
+            raise Refused(f"{path.name} is damaged and cannot be read.") from None
+    if size > limit:
+        raise Refused(f"{path.name} holds {size / 1e6:,.0f} MB; at most {limit // 1_000_000} MB are read.")
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {str(key): torch.from_numpy(np.ascontiguousarray(arrays[key])) for key in list(arrays)[:10]}
+    except (ValueError, TypeError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        raise Refused(f"{path.name} cannot be read as an .npz of plain arrays; save numbers, not objects.") from None
+
+
+def _split(content: Any, name: str) -> tuple[Tensor, Tensor | None]:
+    """Images and, where they are there, labels."""
+    if isinstance(content, Mapping):
+        data = content.get("data")
+        if isinstance(data, list | tuple) and data:  # the DC code: one entry per experiment
+            return _split(data[-1] if isinstance(data[-1], list | tuple) else data, name)
+        images = _by_key(content, IMAGE_KEYS)
+        if images is not None:
+            return images, _by_key(content, LABEL_KEYS)
+        keys = ", ".join(str(key)[:20] for key in list(content)[:5]) or "nothing"
+        raise Refused(f"{name} is a dictionary of {keys}; it needs “images” (and “labels”).")
+    if isinstance(content, Tensor):
+        return content, None
+    if isinstance(content, list | tuple) and len(content) >= 2 and all(isinstance(t, Tensor) for t in content[:2]):
+        return content[0], content[1]
+    if isinstance(content, list | tuple) and len(content) == 1:
+        return (content[0], None) if isinstance(content[0], Tensor) else _split(content[0], name)
+    raise Refused(
+        f"{name} holds {_kind(content)}; it needs images as a tensor, or a tuple (images, labels) of tensors."
+    )
+
+
+def _by_key(content: Any, keys: tuple[str, ...]) -> Tensor | None:
+    if not isinstance(content, Mapping):
+        return None
+    return next((content[key] for key in keys if isinstance(content.get(key), Tensor)), None)
+
+
+def _kind(content: Any) -> str:
+    return f"a {type(content).__name__}" + (f" of {len(content)} items" if hasattr(content, "__len__") else "")
+
+
+# ---- checking -------------------------------------------------------------------------------------------------------
+
+
+def _check_images(images: Tensor, dataset: Dataset, name: str) -> Tensor:
+    """Images as float32 (N, C, H, W) of the dataset's channels and size, finite; bytes become pixels in [0, 1]."""
+    if images.layout != torch.strided or images.is_quantized or images.is_complex() or images.dtype == torch.bool:
+        raise Refused(f"The images in {name} are no dense tensor of real numbers.")
+    if images.ndim != 4 or not 0 < len(images) <= MAX_IMAGES:
+        raise Refused(f"The images in {name} are shaped {_shape(images)}; needed are 1 to {MAX_IMAGES:,} as N×C×H×W.")
+    wanted = (dataset.channels, dataset.size, dataset.size)
+    if tuple(images.shape[1:]) != wanted:
+        hint = (
+            " (its channels are last; move them first)" if tuple(images.shape[1:]) == (*wanted[1:], wanted[0]) else ""
+        )
+        raise Refused(
+            f"The images in {name} are {_shape(images[0])}{hint}, but those of {dataset.title} are "
+            f"{'×'.join(map(str, wanted))}; choose the dataset that they stand for."
+        )
+    scale = 255.0 if images.dtype == torch.uint8 else 1.0
+    # A copy: a file may hold a few numbers and claim, by strides, that they are many.
+    images = images.detach().to(torch.float32, memory_format=torch.contiguous_format, copy=True) / scale
+    if not torch.isfinite(images).all():
+        raise Refused(f"The images in {name} hold values that are not finite (NaN or infinity).")
+    return images
+
+
+def _check_labels(labels: Tensor, count: int, dataset: Dataset) -> Tensor:
+    """Labels as (N,) int64 or (N, K) float32."""
+    classes = len(dataset.classes)
+    labels = labels.detach()
+    if labels.layout != torch.strided or labels.is_quantized or labels.is_complex():
+        raise Refused("The labels are no dense tensor of numbers.")
+    if labels.ndim == 2 and labels.shape[1] == 1 and classes > 1:
+        labels = labels.squeeze(1)
+    if labels.ndim == 2:
+        if labels.shape != (count, classes):
+            raise Refused(f"Soft labels must be shaped {count}×{classes}; these are {_shape(labels)}.")
+        labels = labels.to(torch.float32, copy=True).contiguous()
+        if not torch.isfinite(labels).all():
+            raise Refused("The soft labels hold values that are not finite (NaN or infinity).")
+        return labels
+    if labels.ndim != 1 or len(labels) != count:
+        raise Refused(f"There are {count} images, but labels shaped {_shape(labels)}; one label per image is needed.")
+    whole = labels.to(torch.float64)
+    if not torch.isfinite(whole).all() or not bool((whole == whole.round()).all()):
+        raise Refused(f"Labels must be whole numbers from 0 to {classes - 1}.")
+    if not (0 <= float(whole.min()) and float(whole.max()) < classes):
+        raise Refused(
+            f"The labels reach from {int(whole.min())} to {int(whole.max())}, but {dataset.title} has classes 0 to "
+            f"{classes - 1}."
+        )
+    return whole.long()
+
+
+def _in_order(count: int, per_class: int | None, classes: int, name: str) -> Tensor:
+    """Labels of images that come class by class."""
+    if per_class is None:
+        raise Refused(
+            f"{name} holds no labels: give a second file with them, or say how many images per class come in class "
+            "order."
+        )
+    if per_class * classes != count:
+        raise Refused(f"{per_class} images of each of {classes} classes make {per_class * classes}, not {count}.")
+    return torch.arange(classes).repeat_interleave(per_class)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a single number"
