@@ -50,6 +50,10 @@ class Accel:
             return meanwhile or function
         return _Compiled(function, background, meanwhile or function)
 
+    def programs(self, build: Callable[[], tuple[Callable[..., Any], ...]]) -> tuple[Callable[..., Any], ...]:
+        """What ``build`` makes, compiled; built twice, as tracing and calling need a network object each."""
+        return tuple(self.compiled(f, meanwhile=m) for f, m in zip(build(), build(), strict=True))
+
     def describe(self) -> str:
         """One line for people: device, precision, compilation, threads."""
         parts = [self.device.type, "bf16" if self.bf16 else "fp32", "compiled" if self.compile else "eager"]

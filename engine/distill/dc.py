@@ -14,6 +14,8 @@ into one graph of the size of a single class.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ from engine.accel import Accel
 from engine.data.base import Dataset
 from engine.distill.bank import Bank
 from engine.distill.base import StepReport, check_finite
-from engine.distill.images import class_batch, finished, initial_images, new_seed, to_space, whitening
+from engine.distill.images import class_batch, finished, initial_images, network_key, new_seed, to_space, whitening
 from engine.errors import Refused
 from engine.networks import make_network
 from engine.spec import DCParameters, RunSpec
@@ -60,6 +62,27 @@ def loops(ipc: int) -> tuple[int, int]:
     return (1, 1) if ipc == 1 else (min(ipc, 50), max(1, 500 // max(ipc, 10)))
 
 
+@lru_cache(maxsize=4)
+def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ...]:
+    """(gradient and loss in the images, gradient in the parameters); kept for later runs."""
+
+    def build() -> tuple[Callable[..., Any], ...]:
+        network = make_network(*key)
+
+        def loss(params: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+            with accel.autocast():
+                logits = functional_call(network, params, (images,))
+            return F.cross_entropy(logits.float(), labels)
+
+        def objective(images: Tensor, labels: Tensor, params: dict[str, Tensor], real: dict[str, Tensor]) -> Tensor:
+            gradients = vmap(grad(loss), in_dims=(None, 0, 0))(params, images, labels)
+            return gradient_distance({k: g.float() for k, g in gradients.items()}, real)
+
+        return grad_and_value(objective), grad(loss)
+
+    return accel.programs(build)
+
+
 class Method:
     """DC as a distiller; see the module's text. One step is one update of the images."""
 
@@ -77,14 +100,12 @@ class Method:
         self.images = images.to(accel.device)
         self.optimiser = torch.optim.SGD([self.images], lr=self.own.lr_img, momentum=0.5)
         self.outer, self.inner = loops(spec.ipc)
-        self.network = self._network(0)
+        self.key = network_key(spec, data)
         self.params: dict[str, Tensor] = {}  # of the network under way, at IPC > 1
         own = self.own
         self.bank = Bank(own.bank_size, own.refresh, len(data.classes), self._begin, self._see, self.generator)
         self.count = 0
-        self._image_gradient = accel.compiled(grad_and_value(self._objective))
-        self._real_gradient = accel.compiled(grad(self._loss))
-        self._net_gradient = accel.compiled(grad(self._loss))
+        self._image_gradient, self._gradient = programs(self.key, accel)
 
     # ---- the method ----
 
@@ -108,22 +129,13 @@ class Method:
             self._train_network()
         return StepReport(self.count, float(loss))
 
-    def _objective(self, images: Tensor, labels: Tensor, params: dict[str, Tensor], real: dict[str, Tensor]) -> Tensor:
-        gradients = vmap(grad(self._loss), in_dims=(None, 0, 0))(params, images, labels)
-        return gradient_distance({k: g.float() for k, g in gradients.items()}, real)
-
-    def _loss(self, params: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-        with self.accel.autocast():
-            logits = functional_call(self.network, params, (images,))
-        return F.cross_entropy(logits.float(), labels)
-
     def _train_network(self) -> None:
         """``inner`` epochs of plain SGD on the synthetic images as they are."""
         for _ in range(self.inner):
             order = torch.randperm(len(self.images), generator=self.generator)
             for picked in order.split(NET_BATCH):
                 labels = self.classes[picked].to(self.accel.device)
-                gradients = self._net_gradient(self.params, self.images[picked.to(self.images.device)], labels)
+                gradients = self._gradient(self.params, self.images[picked.to(self.images.device)], labels)
                 self.params = {k: p - NET_LR * gradients[k] for k, p in self.params.items()}
 
     def _per_class(self) -> tuple[Tensor, Tensor]:
@@ -135,19 +147,15 @@ class Method:
 
     def _begin(self) -> dict[str, Any]:
         """A random network."""
-        return {"params": {k: p.detach() for k, p in self._network(new_seed(self.generator)).named_parameters()}}
+        network = make_network(*self.key, seed=new_seed(self.generator)).to(self.accel.device)
+        return {"params": {k: p.detach() for k, p in network.named_parameters()}}
 
     def _see(self, view: dict[str, Any], c: int, share: float) -> dict[str, Tensor]:
         """The gradient of the loss on a fresh real batch of class ``c``, by parameter."""
         picked = class_batch(self.data, c, math.ceil(self.own.batch_real * share), self.generator)
         real = to_space(self.data, picked, self.zca).to(self.accel.device)
-        gradient = self._real_gradient(view["params"], real, torch.full((len(real),), c, device=real.device))
+        gradient = self._gradient(view["params"], real, torch.full((len(real),), c, device=real.device))
         return {k: g.float() for k, g in gradient.items()}
-
-    def _network(self, seed: int) -> torch.nn.Module:
-        spec, data = self.spec, self.data
-        net = make_network(spec.network, data.channels, data.size, len(data.classes), spec.width, spec.depth, seed)
-        return net.to(self.accel.device)
 
     # ---- the result and the state ----
 

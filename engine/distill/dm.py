@@ -12,6 +12,8 @@ samples that are used several times (see ``engine.distill.bank``).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ from engine.augment import Draw, apply, draw, strategy_for
 from engine.data.base import Dataset
 from engine.distill.bank import Bank
 from engine.distill.base import StepReport, check_finite
-from engine.distill.images import class_batch, finished, initial_images, new_seed, to_space, whitening
+from engine.distill.images import class_batch, finished, initial_images, network_key, new_seed, to_space, whitening
 from engine.networks import make_network
 from engine.spec import DMParameters, RunSpec
 from engine.synthetic import SyntheticSet
@@ -35,6 +37,26 @@ def matching_loss(features: Tensor, means: Tensor) -> Tensor:
     ``features`` (K, ipc, D) of the synthetic images, ``means`` (K, D) of the real ones.
     """
     return (features.mean(1) - means).square().sum()
+
+
+@lru_cache(maxsize=4)
+def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ...]:
+    """(gradient and loss in the images, features) as functions of a network's parameters; kept for later runs."""
+
+    def build() -> tuple[Callable[..., Any], ...]:
+        body = make_network(*key).body
+
+        def embed(params: dict[str, Tensor], images: Tensor) -> Tensor:
+            with accel.autocast():
+                return functional_call(body, params, (images,)).flatten(1).float()
+
+        def objective(images: Tensor, params: dict[str, Tensor], means: Tensor) -> Tensor:
+            features = embed(params, images)
+            return matching_loss(features.view(len(means), -1, features.shape[1]), means)
+
+        return grad_and_value(objective), embed
+
+    return accel.programs(build)
 
 
 class Method:
@@ -49,12 +71,11 @@ class Method:
         self.images = images.to(accel.device).requires_grad_()
         self.optimiser = torch.optim.SGD([self.images], lr=self.own.lr_img, momentum=0.5)
         self.strategy = strategy_for(data)
-        self.network = self._network(0)
+        self.key = network_key(spec, data)
         own = self.own
         self.bank = Bank(own.bank_size, own.refresh, len(data.classes), self._begin, self._see, self.generator)
         self.count = 0
-        self._gradient = accel.compiled(grad_and_value(self._objective))
-        self._embed_real = accel.compiled(self._embed)
+        self._gradient, self._embed = programs(self.key, accel)
 
     # ---- the method ----
 
@@ -69,20 +90,12 @@ class Method:
         self.count += 1
         return StepReport(self.count, float(loss))
 
-    def _objective(self, images: Tensor, params: dict[str, Tensor], means: Tensor) -> Tensor:
-        features = self._embed(params, images)
-        return matching_loss(features.view(len(means), -1, features.shape[1]), means)
-
-    def _embed(self, params: dict[str, Tensor], images: Tensor) -> Tensor:
-        with self.accel.autocast():
-            out = functional_call(self.network.body, params, (images,))
-        return out.flatten(1).float()
-
     # ---- what a random network sees of the real images ----
 
     def _begin(self) -> dict[str, Any]:
         """A random network and a random augmentation."""
-        params = {k: p.detach() for k, p in self._network(new_seed(self.generator)).body.named_parameters()}
+        body = make_network(*self.key, seed=new_seed(self.generator)).body.to(self.accel.device)
+        params = {k: p.detach() for k, p in body.named_parameters()}
         return {"params": params, "augmentation": list(draw(self.strategy, self.generator, self.data.size))}
 
     def _see(self, view: dict[str, Any], c: int, share: float) -> Tensor:
@@ -91,12 +104,7 @@ class Method:
         real = to_space(self.data, picked, self.zca).to(self.accel.device)
         real = apply(real, Draw(*view["augmentation"])) if self.own.augment else real
         with torch.no_grad():
-            return self._embed_real(view["params"], real).mean(0)
-
-    def _network(self, seed: int) -> torch.nn.Module:
-        spec, data = self.spec, self.data
-        net = make_network(spec.network, data.channels, data.size, len(data.classes), spec.width, spec.depth, seed)
-        return net.to(self.accel.device)
+            return self._embed(view["params"], real).mean(0)
 
     # ---- the result and the state ----
 

@@ -12,16 +12,18 @@ paper's algorithm 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call, grad, grad_and_value
 
 from engine.accel import Accel
 from engine.data.base import Dataset
 from engine.distill.base import StepReport, check_finite
-from engine.distill.images import centred_labels, finished, initial_images, to_space, whitening
+from engine.distill.images import centred_labels, finished, initial_images, network_key, new_seed, to_space, whitening
 from engine.networks import make_network
 from engine.spec import FRePoParameters, RunSpec
 from engine.synthetic import SyntheticSet
@@ -48,6 +50,33 @@ def margin_loss(labels: Tensor) -> Tensor:
     return -(top[:, 0] - top[:, 1]).clamp(max=1 / labels.shape[1]).mean()
 
 
+@lru_cache(maxsize=4)
+def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ...]:
+    """(gradients and loss in images and labels, gradients in a network's parameters, features); kept for later runs."""
+
+    def build() -> tuple[Callable[..., Any], ...]:
+        network = make_network(*key)
+
+        def features(params: dict[str, Tensor], images: Tensor) -> Tensor:
+            """In float32, whatever autocast made of the convolutions: the solve needs the digits."""
+            body = {k.removeprefix("body."): p for k, p in params.items() if k.startswith("body.")}
+            with accel.autocast():
+                return functional_call(network.body, body, (images,)).flatten(1).float()
+
+        def objective(x: Tensor, y: Tensor, params: dict[str, Tensor], real: Tensor, targets: Tensor) -> Any:
+            margin = margin_loss(y)
+            return regression_loss(features(params, x), y, real, targets) + margin, margin
+
+        def student(params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            with accel.autocast():
+                logits = functional_call(network, params, (x,))
+            return 0.5 * (logits.float() - y).square().sum(1).mean()
+
+        return grad_and_value(objective, argnums=(0, 1), has_aux=True), grad(student), features
+
+    return accel.programs(build)
+
+
 class Method:
     """FRePo as a distiller; see the module's text."""
 
@@ -66,11 +95,9 @@ class Method:
         self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
         self.count = 0
 
-        self.network = self._fresh(0).to(device)
+        self.key = network_key(spec, data)
         self.pool: list[dict[str, Any]] = []
-        self._image_step = accel.compiled(grad_and_value(self._objective, argnums=(0, 1), has_aux=True))
-        self._net_step = accel.compiled(grad_and_value(self._student_loss))
-        self._features = accel.compiled(self._feature_map)
+        self._image_step, self._net_step, self._features = programs(self.key, accel)
 
     # ---- the method ----
 
@@ -94,41 +121,18 @@ class Method:
                 self._look(net)
         return StepReport(self.count, float(loss), {"margin": -float(margin)})
 
-    def _objective(self, x: Tensor, y: Tensor, params: dict[str, Tensor], real: Tensor, targets: Tensor) -> Any:
-        loss = regression_loss(self._feature_map(params, x), y, real, targets)
-        margin = margin_loss(y)
-        return loss + margin, margin
-
-    def _feature_map(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
-        """Features in float32, whatever autocast made of the convolutions: the solve needs the digits."""
-        body = {k.removeprefix("body."): v for k, v in params.items() if k.startswith("body.")}
-        with self.accel.autocast():
-            out = functional_call(self.network.body, body, (x,))
-        return out.flatten(1).float()
-
-    def _student_loss(self, params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        with self.accel.autocast():
-            logits = functional_call(self.network, params, (x,))
-        return 0.5 * (logits.float() - y).square().sum(1).mean()
-
     # ---- the pool ----
-
-    def _fresh(self, seed: int) -> torch.nn.Module:
-        spec, data = self.spec, self.data
-        return make_network(spec.network, data.channels, data.size, len(data.classes), spec.width, spec.depth, seed)
 
     def _young(self) -> dict[str, Any]:
         """A network at random initialisation. Lives differ in length, so that ages in the pool do."""
-        seed, life = (
-            int(torch.randint(high, (1,), generator=self.generator)) for high in (2**31 - 1, self.own.max_age)
-        )
-        params = {k: p.detach().clone() for k, p in self._fresh(seed).to(self.accel.device).named_parameters()}
+        network = make_network(*self.key, seed=new_seed(self.generator)).to(self.accel.device)
+        params = {k: p.detach() for k, p in network.named_parameters()}
         net = {
             "params": params,
             "m": {k: torch.zeros_like(p) for k, p in params.items()},
             "v": {k: torch.zeros_like(p) for k, p in params.items()},
             "age": 0,
-            "life": 1 + life,
+            "life": 1 + new_seed(self.generator) % self.own.max_age,
         }
         self._look(net)
         return net
@@ -136,7 +140,7 @@ class Method:
     def _train(self, net: dict[str, Any], steps: int) -> None:
         """Adam (lr 3e-4) on half the squared error of the synthetic set, one full batch a step."""
         for _ in range(steps):
-            grads, _ = self._net_step(net["params"], self.images.detach(), self.labels.detach())
+            grads = self._net_step(net["params"], self.images.detach(), self.labels.detach())
             net["age"] += 1
             for k, g in grads.items():
                 m, v = net["m"][k], net["v"][k]

@@ -98,3 +98,8 @@ def class_batch(data: Dataset, c: int, count: int, generator: torch.Generator) -
 def new_seed(generator: torch.Generator) -> int:
     """A seed for something that takes one, drawn from ``generator``."""
     return int(torch.randint(2**31 - 1, (1,), generator=generator))
+
+
+def network_key(spec: RunSpec, data: Dataset) -> tuple[str, int, int, int, int, int]:
+    """The arguments of ``make_network``, less the seed, for the network that ``spec`` distils with."""
+    return spec.network, data.channels, data.size, len(data.classes), spec.width, spec.depth

@@ -1,0 +1,147 @@
+"""What the methods do, on a tiny dataset: they learn, they resume, they refuse, they notice an explosion."""
+
+import copy
+
+import pytest
+import torch
+
+from engine.accel import pick_accel
+from engine.data.base import Dataset
+from engine.distill import Diverged, make_distiller
+from engine.distill.bank import Bank
+from engine.errors import Refused
+from engine.spec import METHODS, build_spec
+
+SMALL = {"dataset": "tiny", "network": "convnet", "width": 8, "depth": 2, "deterministic": True, "batch_real": 16}
+VARIANTS = [
+    ("dm", {"variant": "bank"}),
+    ("dm", {"variant": "plain"}),
+    ("dc", {"variant": "bank"}),
+    ("dc", {"variant": "plain", "ipc": 2}),
+    ("frepo", {"ipc": 2, "lr_img": 0.01}),
+    ("frepo", {"ipc": 2, "lr_img": 0.01, "zca": True}),
+]
+
+
+@pytest.fixture
+def data():
+    """Four classes of 8×8 grey images: a bright quarter each, in noise."""
+    g = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 90, (240, 1, 8, 8), generator=g, dtype=torch.uint8)
+    labels = torch.arange(240) % 4
+    for i, c in enumerate(labels.tolist()):
+        images[i, :, 4 * (c // 2) : 4 * (c // 2) + 4, 4 * (c % 2) : 4 * (c % 2) + 4] += 120
+    return Dataset("tiny", "Tiny", tuple("abcd"), images, labels, images[:40], labels[:40], (0.3,), (0.2,))
+
+
+def start(data, method, **values):
+    distiller = make_distiller(method)
+    distiller.setup(build_spec("distill", method=method, **{**SMALL, **values}), data, pick_accel("cpu", True))
+    if method == "dc":
+        distiller.inner = 2  # the paper's 50 epochs between two updates would take a minute here
+    return distiller
+
+
+@pytest.mark.parametrize(("method", "values"), VARIANTS)
+def test_the_loss_falls(home, data, method, values):
+    distiller = start(data, method, **values)
+    losses = [distiller.step().loss for _ in range(40)]
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+@pytest.mark.parametrize(("method", "values"), VARIANTS)
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(home, data, method, values):
+    whole = start(data, method, **values)
+    for _ in range(7):
+        whole.step()
+    state = copy.deepcopy(whole.state_dict())
+    for _ in range(25):
+        whole.step()
+    resumed = start(data, method, **values)
+    resumed.load_state_dict(state)
+    for _ in range(25):
+        resumed.step()
+    assert torch.equal(whole.synthetic().images, resumed.synthetic().images)
+    assert torch.equal(whole.synthetic().labels, resumed.synthetic().labels)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_seed_decides(home, data, method):
+    first, again, other = (start(data, method, seed=s) for s in (1, 1, 2))
+    for _ in range(3):
+        for distiller in (first, again, other):
+            distiller.step()
+    assert torch.equal(first.synthetic().images, again.synthetic().images)
+    assert not torch.equal(first.synthetic().images, other.synthetic().images)
+
+
+@pytest.mark.parametrize("init", ["real", "noise", "mean", "kmeans"])
+def test_every_initialisation_gives_ipc_images_of_each_class(home, data, init):
+    made = start(data, "dm", init=init, ipc=3).synthetic()
+    assert made.images.shape == (12, 1, 8, 8)
+    assert made.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    if init == "mean":  # the images are means of parts of their class, so their mean is the class mean
+        used = data.normalise(data.train_images[data.by_class[0]]).mean(0)
+        torch.testing.assert_close(made.images[:3].mean(0), used, atol=2e-2, rtol=0)
+
+
+def test_images_are_not_taken_from_the_held_out_split(home, data):
+    held = {data.train_images[i].numpy().tobytes() for i in data.held_out.tolist()}
+    for image in start(data, "dm", ipc=20).synthetic().to_display():
+        assert image.numpy().tobytes() not in held
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_exploding_learning_rate_is_noticed(home, data, method):
+    distiller = start(data, method, init="noise", ipc=1, lr_img=10.0)
+    with torch.no_grad():
+        distiller.images.fill_(float("inf"))
+    with pytest.raises(Diverged):
+        for _ in range(3):
+            distiller.step()
+
+
+def test_more_images_than_a_class_has_is_refused(home, data):
+    with pytest.raises(Refused, match="smallest class has 54"):
+        start(data, "dm", ipc=55)
+
+
+def test_the_bank_of_gradients_is_refused_beyond_one_image(home, data):
+    with pytest.raises(Refused, match="1 image per class"):
+        start(data, "dc", ipc=2, variant="bank")
+
+
+def test_whitened_images_are_shown_unwhitened(home, data):
+    distiller = start(data, "frepo", ipc=2, zca=True)
+    plain = start(data, "frepo", ipc=2, zca=False)
+    shown, real = distiller.synthetic().to_display().int(), plain.synthetic().to_display().int()
+    assert (shown - real).abs().max() <= 1
+    assert not torch.allclose(distiller.synthetic().images, plain.synthetic().images)
+
+
+def test_the_bank_replaces_its_oldest_view_and_drops_the_rough_first_one():
+    begun = []
+
+    def begin():
+        begun.append(len(begun))
+        return {"id": begun[-1]}
+
+    bank = Bank(2, 1, 3, begin, lambda view, c, share: (view["id"], c, share), torch.Generator().manual_seed(0))
+    bank.draw()
+    assert [v["id"] for v in bank.views] == [0] and bank.views[0]["classes"][0][2] < 1
+    for _ in range(3):
+        bank.draw()
+    assert [v["id"] for v in bank.views] == [1]
+    for _ in range(6):
+        bank.draw()
+    assert [v["id"] for v in bank.views] == [2, 3]
+    assert [c for _, c, _ in bank.views[0]["classes"]] == [0, 1, 2]
+
+
+def test_every_view_of_the_bank_is_drawn():
+    bank = Bank(3, 1, 1, dict, lambda view, c, share: c, torch.Generator().manual_seed(0))
+    for _ in range(8):
+        bank.draw()
+    bank.refresh = 10**9  # keep the views that are there
+    seen = {id(bank.draw()) for _ in range(60)}
+    assert len(seen) == 3
