@@ -158,9 +158,11 @@ function fit(layout, width, height, ratio) {
   const longest = Math.max(...layout.classes.map((name) => name.length));
   const head = (cell) => {
     const font = Math.max(11, Math.min(16, cell / (0.6 * longest)));
-    if (font * 0.6 * longest <= cell + 2 || cell >= 44) return { font, tall: Math.ceil(font * 1.5), upright: false };
+    if (font * 0.6 * longest <= cell + 2 || cell >= 56) return { font, tall: Math.ceil(font * 1.5), upright: false };
     return { font: 11, tall: Math.min(84, Math.ceil(longest * 6.6) + 6), upright: true };
   };
+  // Where the height is what limits the images, the columns move apart until the names above them fit.
+  const apart = (cell, per) => Math.max(cell, Math.min(longest * 7.5 + 8, 1.7 * cell, width / per));
   let best = null;
   const most = Math.min(columns, 16);
   for (let bands = 1; bands <= most; bands++) {
@@ -168,7 +170,7 @@ function fit(layout, width, height, ratio) {
     if (Math.ceil(columns / per) !== bands) continue;
     let cell = Math.min(width / per, 10 * size);
     for (let round = 0; round < 3; round++)
-      cell = Math.min(cell, (height - bands * (head(cell).tall + 10)) / (bands * rows));
+      cell = Math.min(cell, (height - bands * (head(apart(cell, per)).tall + 10)) / (bands * rows));
     const worth = cell * (columns % per ? 0.85 : 1) * (bands === 1 ? 1.1 : 1);
     if (!best || worth > best.worth) best = { bands, per, cell, worth };
   }
@@ -182,7 +184,8 @@ function fit(layout, width, height, ratio) {
   const gap = pixels > 24 * ratio ? Math.round(2 * ratio) : pixels > 8 * ratio ? 1 : 0;
   const whole = Math.floor((pixels - gap) / size) * size;
   if (whole >= size && whole >= 0.9 * (pixels - gap)) pixels = whole + gap; // every pixel the same size
-  return { ...best, pixels, gap, head: head(pixels / ratio) };
+  const pitch = Math.max(pixels, Math.floor(apart(pixels / ratio, best.per) * ratio));
+  return { ...best, pixels, pitch, gap, head: head(pitch / ratio) };
 }
 
 // ---- the player -------------------------------------------------------------------------------------------------
@@ -485,11 +488,11 @@ class Player {
         const heads = element("div", { className: "heads", ariaHidden: "true" });
         heads.classList.toggle("upright", plan.head.upright);
         heads.style.font = `500 ${plan.head.font}px/1.3 var(--st-font, system-ui)`;
-        heads.style.gridTemplateColumns = `repeat(${classes.length}, ${plan.pixels / ratio}px)`;
+        heads.style.gridTemplateColumns = `repeat(${classes.length}, ${plan.pitch / ratio}px)`;
         if (plan.head.upright) heads.style.height = `${plan.head.tall}px`;
         for (const name of classes) heads.append(element("span", { title: name }, name));
         const canvas = element("canvas", { ariaHidden: "true" });
-        canvas.width = classes.length * plan.pixels - plan.gap;
+        canvas.width = classes.length * plan.pitch;
         canvas.height = layout.rows * plan.pixels - plan.gap;
         canvas.style.width = `${canvas.width / ratio}px`;
         canvas.style.height = `${canvas.height / ratio}px`;
@@ -516,7 +519,8 @@ class Player {
       pen.imageSmoothingEnabled = false;
       const first = band * plan.per;
       const count = Math.min(plan.per, layout.columns - first);
-      if (!plan.gap) {
+      const left = (plan.pitch - side) >> 1;
+      if (!plan.gap && plan.pitch === plan.pixels) {
         pen.drawImage(shown, first * size, 0, count * size, shown.height, 0, 0, canvas.width, canvas.height);
         return;
       }
@@ -524,7 +528,7 @@ class Player {
         for (let row = 0; row < layout.rows; row++)
           pen.drawImage(
             shown, (first + column) * size, row * size, size, size,
-            column * plan.pixels, row * plan.pixels, side, side,
+            column * plan.pitch + left, row * plan.pixels, side, side,
           );
     });
     reel.grid.ariaLabel = this.words(reel);
@@ -537,11 +541,12 @@ class Player {
     const { plan, layout } = reel;
     const box = reel.bands[band].getBoundingClientRect();
     const cell = plan.pixels / reel.ratio;
-    const column = band * plan.per + Math.floor((event.clientX - box.left) / cell);
+    const column = band * plan.per + Math.floor(((event.clientX - box.left) * reel.ratio) / plan.pitch);
     const row = Math.floor((event.clientY - box.top) / cell);
     if (column < 0 || column >= layout.columns || row < 0 || row >= layout.rows) return null;
     this.looked = { reel, column, row };
-    this.loupe.hidden = false;
+    this.loupe.hidden = cell > 110; // large enough as it is
+    if (this.loupe.hidden) return { column, row, class: layout.classes[column] };
     this.relook();
     const home = this.root.getBoundingClientRect();
     const [wide, high] = [this.loupe.offsetWidth, this.loupe.offsetHeight];
@@ -596,7 +601,7 @@ class Player {
             ? ["quiet", "Paused"]
             : this.following
               ? ["live", "Live"]
-              : ["quiet", "Looking back"];
+              : ["quiet", this.playing ? "Replay" : "Looking back"];
     this.badge.className = `badge ${kind}`;
     this.badge.textContent = name;
     this.badge.hidden = !name;

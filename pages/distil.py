@@ -212,9 +212,8 @@ def panel(run_id: str, drawn_as: str) -> None:
     status(run, events)
     if run.status not in ACTIVE:
         final(run)
-    curves(run, events)
-    if run.status not in ACTIVE:
         afterwards(run)
+    curves(run, events)
 
 
 def status(run: Run, events: dict[str, list[Event]]) -> None:
@@ -293,14 +292,14 @@ def curves(run: Run, events: dict[str, list[Event]]) -> None:
     if len(events["metric"]) > 1:
         st.markdown("**Loss**", help="How far the synthetic images are from what the method wants; lower is better.")
         st.echarts_chart(
-            charts.loss(events["metric"]), key="loss", height=110, alt="Loss against seconds of distilling"
+            charts.loss(events["metric"], dark), key="loss", height=110, alt="Loss against seconds of distilling"
         )
 
 
 def afterwards(run: Run) -> None:
     """What one can do with a run that has ended."""
     folder = store().result_folder(run.id)
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         if folder is not None:
             st.download_button(
                 "Images (.zip)", lambda: export_zip(folder), f"limbeck-{run.id}.zip", "application/zip",

@@ -56,8 +56,7 @@ def accuracy(events: Sequence[Event], references: Sequence[Event], dark: bool) -
                     "formatter": f"{{mark|{other.sign}}} {event.data['label']} {value:g} %",
                     "rich": {"mark": {"color": other.colour}},
                     "position": f"inside{'Start' if near else 'End'}{'Top' if above else 'Bottom'}",
-                    "color": "#e8e2d8" if dark else "#3a352e",
-                    "fontSize": 13,
+                    **_label(dark),
                 },
             }
         )
@@ -66,12 +65,12 @@ def accuracy(events: Sequence[Event], references: Sequence[Event], dark: bool) -
         "animation": False,
         "grid": GRID,
         "tooltip": {"trigger": "axis", "valueFormatter": "%.1f %%"},
-        "xAxis": _axis(),
+        "xAxis": _axis(dark),
         "yAxis": {
             "type": "value",
             "min": max(0, 10 * math.floor((min(values, default=0) - 3) / 10)),
             "max": min(100, 10 * math.ceil((max(values, default=97) + 3) / 10)),
-            "axisLabel": {"formatter": "{value} %", "fontSize": 12},
+            "axisLabel": {"formatter": "{value} %", **_label(dark)},
         },
         "series": [
             {
@@ -88,7 +87,7 @@ def accuracy(events: Sequence[Event], references: Sequence[Event], dark: bool) -
     }
 
 
-def loss(events: Sequence[Event]) -> dict[str, Any]:
+def loss(events: Sequence[Event], dark: bool) -> dict[str, Any]:
     """Loss against distilling seconds."""
     points = [[e.data["seconds"], e.data["loss"]] for e in events if e.data.get("loss") is not None]
     positive = bool(points) and min(p[1] for p in points) > 0
@@ -97,8 +96,8 @@ def loss(events: Sequence[Event]) -> dict[str, Any]:
         "animation": False,
         "grid": GRID,
         "tooltip": {"trigger": "axis", "valueFormatter": "%.4g"},
-        "xAxis": _axis(),
-        "yAxis": {"type": "log" if wide else "value", "scale": True, "splitNumber": 3, "axisLabel": {"fontSize": 12}},
+        "xAxis": _axis(dark),
+        "yAxis": {"type": "log" if wide else "value", "scale": True, "splitNumber": 3, "axisLabel": _label(dark)},
         "series": [
             {
                 "name": "Loss",
@@ -112,7 +111,12 @@ def loss(events: Sequence[Event]) -> dict[str, Any]:
     }
 
 
-def _axis() -> dict[str, Any]:
+def _axis(dark: bool) -> dict[str, Any]:
     """Distilling seconds."""
-    label = {"formatter": "{value} s", "hideOverlap": True, "fontSize": 12}
+    label = {"formatter": "{value} s", "hideOverlap": True, **_label(dark)}
     return {"type": "value", "min": 0, "axisLabel": label, "splitLine": {"show": False}}
+
+
+def _label(dark: bool) -> dict[str, Any]:
+    """Text on a chart, dark enough for a projector."""
+    return {"fontSize": 13, "color": "#e8e2d8" if dark else "#3a352e"}
