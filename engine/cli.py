@@ -15,11 +15,13 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import Refused
+from engine.home import limbeck_home
 from engine.spec import METHODS, SPECS, Parameter, allowed, build_spec, parameters
 
 QUICK_DEFAULTS = {"students": 0}  # on the command line, evaluating is a command of its own
@@ -39,6 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # “… | head” closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # a mistake of ours: the sentence for people, the rest for whoever repairs it
+        log = limbeck_home() / "errors.log"
+        with log.open("a") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {arguments or sys.argv[1:]}\n{traceback.format_exc()}\n")
+        print(f"Something went wrong inside ({type(error).__name__}); {log} says where.", file=sys.stderr)
+        return 2
     return 0
 
 

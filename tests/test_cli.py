@@ -315,6 +315,12 @@ def test_a_failed_run_is_a_sentence(run, monkeypatch):
     refused(run("distill", "--steps", 2), "IndexError", "log.txt")
 
 
+def test_a_mistake_of_ours_is_a_sentence_too(run, home, monkeypatch):
+    monkeypatch.setattr(cli, "datasets", None)
+    refused(run("datasets"), "TypeError", "errors.log")
+    assert "Traceback" in (home / "errors.log").read_text()
+
+
 # ---- as a process ---------------------------------------------------------------------------------------------------
 
 
