@@ -108,7 +108,7 @@ def export_pt(synthetic: SyntheticSet, path: Path) -> None:
     un-whitened first. Labels as they are. Raises ``Refused`` when the file cannot be written.
     """
     images = synthetic.zca.unwhiten(synthetic.images) if synthetic.zca else synthetic.images
-    aside = path.with_name(f".{uuid.uuid4().hex}")
+    aside = path.with_name(f".{uuid.uuid4().hex}.pt")  # torch wants a name before the last dot
     try:
         torch.save((images.detach().cpu().contiguous().clone(), synthetic.labels.detach().cpu().clone()), aside)
         os.replace(aside, path)
