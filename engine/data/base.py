@@ -54,12 +54,16 @@ class Dataset:
         """
         count = min(5000, len(self.train_labels) // 10)
         generator = torch.Generator().manual_seed(20181127)
+        sizes = self.train_labels.bincount(minlength=len(self.classes))
+        # Whole numbers in proportion to the class sizes that add up to ``count``: what is left over after rounding
+        # down goes to the largest remainders.
+        quotas = count * sizes.double() / len(self.train_labels)
+        shares = quotas.floor().long()
+        shares[(shares - quotas).argsort(stable=True)[: count - int(shares.sum())]] += 1
         picked = []
-        for c in range(len(self.classes)):
+        for c, (share, size) in enumerate(zip(shares.tolist(), sizes.tolist(), strict=True)):
             members = torch.nonzero(self.train_labels == c).flatten()
-            share = round(count * len(members) / len(self.train_labels))
-            share = min(max(share, 1), len(members) - 1)
-            picked.append(members[torch.randperm(len(members), generator=generator)[:share]])
+            picked.append(members[torch.randperm(size, generator=generator)[: min(max(share, 1), size - 1)]])
         return torch.cat(picked).sort().values
 
     @cached_property

@@ -28,7 +28,7 @@ from torchvision.datasets.utils import check_integrity
 from engine.data.assemble import assemble
 from engine.data.base import Dataset
 from engine.data.catalogue import CIFAR10_ZIP, DATASETS, Progress, availability, download_folder, locate
-from engine.data.folder_check import read_member, safe_members
+from engine.data.folder_check import open_zip, read_member, safe_members
 from engine.errors import Refused
 from engine.home import cache_folder
 
@@ -94,7 +94,7 @@ def _cifar10_zip(path: Path, progress: Progress | None) -> list[tuple[Tensor, Te
         kept = load_file(cache)
         return [(kept[f"{split}.images"], kept[f"{split}.labels"]) for split in splits]
     classes = DATASETS["cifar10"].classes
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         names: dict[str, list[tuple[int, str]]] = {split: [] for split in splits}
         for member in safe_members(archive, path.name):
             parts = member.filename.split("/")

@@ -144,13 +144,20 @@ def opened(path: Path) -> Iterator[Folder]:
         return
     if not path.is_file():
         raise Refused(f"There is no folder and no .zip called {path.name or path}.")
+    with open_zip(path) as archive:
+        yield Folder(path, archive)
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip whose table of contents can be read. Raises ``Refused``."""
     with _Bounded(path) as file:
         try:
             archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, OverflowError, struct.error):
             raise Refused(f"{path.name} is not a zip that can be read; make it anew, or give a folder.") from None
         with archive:
-            yield Folder(path, archive)
+            yield archive
 
 
 def check_folder(path: Path) -> FolderReport:

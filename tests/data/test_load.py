@@ -1,0 +1,233 @@
+import bz2
+import gzip
+import os
+import struct
+import time
+import urllib.error
+import zipfile
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine import data as package
+from engine.data import downloads, load
+from engine.data.assemble import split_by_class, statistics
+from engine.data.catalogue import DATASETS
+from engine.errors import Refused
+
+needs_data = pytest.mark.skipif(not os.environ.get("LIMBECK_DATA"), reason="LIMBECK_DATA is not set")
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(home):
+    package._loaded.clear()
+    yield
+    package._loaded.clear()
+
+
+def test_digits():
+    digits = load("digits")
+    assert digits.train_images.shape == (1437, 1, 16, 16) and digits.test_images.shape == (360, 1, 16, 16)
+    assert digits.train_images.dtype == torch.uint8 and int(digits.train_images.max()) > 240
+    assert int(digits.test_labels.bincount().min()) >= 34
+    assert not digits.flips and load("digits") is digits
+    normal = digits.normalise(digits.train_images)
+    assert abs(float(normal.mean())) < 1e-4 and abs(float(normal.std()) - 1) < 1e-3
+
+
+def test_held_out_images_are_apart():
+    digits = load("digits")
+    kept = torch.cat(digits.by_class)
+    assert not set(kept.tolist()) & set(digits.held_out.tolist())
+    assert len(kept) + len(digits.held_out) == len(digits.train_labels)
+
+
+def test_statistics_match_a_plain_computation():
+    images = torch.randint(0, 256, (20, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = statistics(images)
+    plain = images.double() / 255
+    assert torch.allclose(torch.tensor(mean).double(), plain.mean((0, 2, 3)))
+    assert torch.allclose(torch.tensor(std).double(), plain.std((0, 2, 3), correction=0))
+    assert statistics(torch.zeros(4, 1, 8, 8, dtype=torch.uint8))[1] == (1.0,)
+
+
+def test_split_keeps_every_class_on_both_sides():
+    labels = torch.tensor([0] * 50 + [1] * 3 + [2] * 10)
+    train, test = split_by_class(labels, 0.2, seed=0)
+    assert sorted([*train.tolist(), *test.tolist()]) == list(range(63))
+    assert labels[test].bincount().tolist() == [10, 1, 2]
+
+
+# ---- MNIST's format, USPS, downloads --------------------------------------------------------------------------------
+
+
+def write_idx(folder, count=20):
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for part, n in (("train", count), ("t10k", 10)):
+        images = generator.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        labels = (np.arange(n) % 10).astype(np.uint8)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, n, 28, 28) + images.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, n) + labels.tobytes())
+
+
+@pytest.fixture
+def datadir(tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("LIMBECK_DATA", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
+)
+def test_the_format_of_mnist(datadir, name, folder):
+    write_idx(datadir / folder / "raw")
+    found = load(name)
+    assert found.train_images.shape == (20, 1, 28, 28) and found.test_images.shape == (10, 1, 28, 28)
+    assert found.train_labels.tolist()[:3] == [0, 1, 2]
+    assert (found.mean == (0.1307,)) == (name == "mnist")
+
+
+def test_damaged_files_are_said_to_be(datadir):
+    write_idx(datadir / "MNIST" / "raw")
+    (datadir / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03nothing")
+    with pytest.raises(Refused, match="damaged or incomplete.*Available now: digits, shapes"):
+        load("mnist")
+
+
+def test_usps(datadir):
+    generator = np.random.default_rng(0)
+    for file, n in (("usps.bz2", 20), ("usps.t.bz2", 10)):
+        rows = [
+            f"{i % 10 + 1} " + " ".join(f"{j + 1}:{v:.3f}" for j, v in enumerate(generator.uniform(-1, 1, 256)))
+            for i in range(n)
+        ]
+        (datadir / file).write_bytes(bz2.compress("\n".join(rows).encode()))
+    usps = load("usps")
+    assert usps.train_images.shape == (20, 1, 16, 16) and usps.train_labels.tolist()[:2] == [0, 1]
+
+
+def test_a_forged_pickle_is_never_opened(datadir, tmp_path):
+    folder = datadir / "cifar-10-batches-py"
+    folder.mkdir()
+    trap = tmp_path / "sprung"
+    evil = b"cos\nsystem\n(S'touch " + str(trap).encode() + b"'\ntR."
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"):
+        (folder / name).write_bytes(evil)
+    with pytest.raises(Refused, match="damaged or incomplete"):
+        load("cifar10")
+    assert not trap.exists()
+
+
+def test_no_network_says_what_can_be_done(home, monkeypatch):
+    monkeypatch.delenv("LIMBECK_DATA", raising=False)
+
+    def unreachable(*args, **kwargs):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    with pytest.raises(Refused, match="no route to host.*LIMBECK_DATA.*Available now: digits, shapes") as refusal:
+        load("mnist")
+    assert str(home) not in str(refusal.value)
+    assert not list(home.rglob(".*"))  # nothing half-fetched is left
+
+
+def test_download_with_progress(home, monkeypatch, tmp_path):
+    """A mirror that serves four small files: fetched, checked, unpacked, loaded; the second time from the disk."""
+    monkeypatch.delenv("LIMBECK_DATA", raising=False)
+    write_idx(tmp_path / "served")
+    served = {f"{file.name}.gz": gzip.compress(file.read_bytes()) for file in (tmp_path / "served").iterdir()}
+    asked, heard = [], []
+
+    class Response(BytesIO):
+        def __init__(self, content):
+            super().__init__(content)
+            self.headers = {"Content-Length": str(len(content))}
+
+    def urlopen(request, timeout):
+        asked.append(request.full_url)
+        return Response(served[request.full_url.rsplit("/", 1)[1]])
+
+    import hashlib
+
+    sums = [(name, hashlib.md5(served[name]).hexdigest()) for name, _ in downloads.SOURCES["mnist"].resources]
+    monkeypatch.setattr(downloads.SOURCES["mnist"], "resources", sums)
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    assert load("mnist", progress=lambda part, what: heard.append((part, what))).train_images.shape[0] == 20
+    assert len(asked) == 4 and any("file 2 of 4" in what for _, what in heard) and max(p for p, _ in heard) == 1.0
+    package._loaded.clear()
+    load("mnist")
+    assert len(asked) == 4
+
+
+def test_a_file_that_arrives_damaged_is_refused(home, monkeypatch):
+    monkeypatch.delenv("LIMBECK_DATA", raising=False)
+
+    class Response(BytesIO):
+        headers = {}
+
+    monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: Response(b"not what was asked for"))
+    with pytest.raises(Refused, match="arrived damaged"):
+        load("usps")
+    assert not [file for file in home.rglob("*") if file.is_file()]
+
+
+# ---- the zip of CIFAR-10 --------------------------------------------------------------------------------------------
+
+
+def cifar_zip(path, per_class=2, top="cifar10/", side=32, classes=DATASETS["cifar10"].classes):
+    generator = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        for split in ("train", "test"):
+            for name in reversed(classes):
+                for i in reversed(range(per_class)):
+                    out = BytesIO()
+                    pixels = np.full((side, side, 3), generator.integers(0, 256, 3), np.uint8)
+                    Image.fromarray(pixels).save(out, "JPEG")
+                    archive.writestr(f"{top}{split}/{name}/{i:04}.jpg", out.getvalue())
+
+
+@pytest.mark.parametrize("top", ["", "cifar10/"])
+def test_cifar_zip(datadir, top):
+    cifar_zip(datadir / "cifar10-imagefolder.zip", top=top)
+    heard = []
+    first = load("cifar10", progress=lambda part, what: heard.append(part))
+    assert first.train_images.shape == (20, 3, 32, 32) and first.train_labels.tolist() == sorted(list(range(10)) * 2)
+    assert heard[-1] == 1.0 and first.flips and first.std == (0.2023, 0.1994, 0.2010)
+    package._loaded.clear()
+    heard.clear()
+    second = load("cifar10", progress=lambda part, what: heard.append(part))
+    assert not heard and torch.equal(first.train_images, second.train_images)
+
+
+@pytest.mark.parametrize("trouble", ["size", "classes", "truncated", "not a zip"])
+def test_cifar_zip_that_is_none(datadir, trouble):
+    path = datadir / "cifar10-imagefolder.zip"
+    cifar_zip(
+        path,
+        1,
+        side=40 if trouble == "size" else 32,
+        classes=("cat", "dog") if trouble == "classes" else DATASETS["cifar10"].classes,
+    )
+    if trouble == "truncated":
+        path.write_bytes(path.read_bytes()[:-200])
+    if trouble == "not a zip":
+        path.write_bytes(b"hello")
+    with pytest.raises(Refused):
+        load("cifar10")
+
+
+@needs_data
+@pytest.mark.skipif(not os.path.exists(f"{os.environ.get('LIMBECK_DATA')}/MNIST"), reason="MNIST is not there")
+def test_real_mnist():
+    began = time.perf_counter()
+    mnist = load("mnist")
+    assert time.perf_counter() - began < 30
+    assert mnist.train_images.shape == (60_000, 1, 28, 28) and mnist.test_images.shape == (10_000, 1, 28, 28)
+    assert mnist.train_labels.tolist()[:5] == [5, 0, 4, 1, 9] and len(mnist.held_out) == 5000
+    assert abs(statistics(mnist.train_images)[0][0] - 0.1307) < 1e-3
