@@ -469,7 +469,7 @@ class Player {
     this.panels.style.setProperty("--columns", across);
     const down = Math.ceil(this.reels.length / across);
     const fixed = this.data.height && !narrow;
-    const tall = fixed ? this.stage.clientHeight / down : 0.55 * innerHeight;
+    const tall = fixed ? this.stage.clientHeight / down : (narrow && down > 1 ? 0.28 : 0.55) * innerHeight;
     for (const reel of this.reels) {
       const layout = reel.layout;
       if (!layout) continue;

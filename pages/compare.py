@@ -216,7 +216,7 @@ def numbers(table: pd.DataFrame, dataset: str) -> None:
     )  # fmt: skip
     remember(protocol=chosen)
     st.plotly_chart(
-        comparison.chart(table, groups[chosen]),
+        comparison.chart(table, groups[chosen], dark=st.context.theme.type == "dark"),
         key="compare_chart",
         config={"displayModeBar": False},
         alt=f"Accuracy of each set under {chosen}; the table above holds the same numbers",

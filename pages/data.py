@@ -147,9 +147,8 @@ def show(text: str) -> str | None:
     )
     if len(classes) > len(shown):
         st.caption(f"The first {len(shown)} of {len(classes)} classes.")
-    st.page_link(
-        "pages/distil.py", label="Distil these", icon=":material/water_drop:", query_params={DATASET_KEY: name}
-    )
+    if st.button("Distil these", type="primary", icon=":material/water_drop:"):
+        st.switch_page("pages/distil.py", query_params={DATASET_KEY: name})
     return name
 
 

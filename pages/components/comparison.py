@@ -164,8 +164,9 @@ def _images(row: pd.Series) -> str:
     return f"{row['images']:.0f} " + _tight(f"({row['ipc']:.3g} × {row['classes']:.0f} classes)")
 
 
-def chart(table: pd.DataFrame, key: tuple[str, str, str]) -> go.Figure:
+def chart(table: pd.DataFrame, key: tuple[str, str, str], dark: bool = False) -> go.Figure:
     """Accuracy of each set under one protocol: the mean ± one standard deviation, and faintly each student."""
+    ink = "#f0ece4" if dark else "#211e1a"
     same = table[(table["protocol"] == key[0]) & (table["network"] == key[1]) & (table["split"] == key[2])]
     same = same.sort_values("mean")
     figure = go.Figure()
@@ -196,20 +197,21 @@ def chart(table: pd.DataFrame, key: tuple[str, str, str]) -> go.Figure:
     figure.update_layout(
         height=130 + 46 * len(same),
         margin={"l": 8, "r": 16, "t": 8, "b": 8},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-        font={"size": 15},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 14, "color": ink}},
+        font={"size": 15, "color": ink},
         xaxis={
-            "title": f"Test accuracy (%), {group_name(*key)}"
-            if key[2] == "test"
-            else f"Accuracy (%), {group_name(*key)}",
+            "title": {
+                "text": f"{'Test accuracy' if key[2] == 'test' else 'Accuracy'} (%), {group_name(*key)}",
+                "font": {"size": 15, "color": ink},
+            },
             "zeroline": False,
-            "tickfont": {"size": 14},
+            "tickfont": {"size": 15, "color": ink},
         },
         yaxis={
             "categoryorder": "array",
             "categoryarray": list(same["name"]),
             "automargin": True,
-            "tickfont": {"size": 14},
+            "tickfont": {"size": 15, "color": ink},
         },
     )
     return figure

@@ -44,14 +44,14 @@ def test_a_good_zip_leads_to_the_form(page: Page, server: Server, tmp_path: Path
     expect(page.get_by_role("img", name="images of each class")).to_be_visible()
     page.reload()
     expect(page.get_by_text("16 images of 2 classes, 8 each")).to_be_visible()
-    page.get_by_role("link", name="Distil these").click()
+    page.get_by_role("button", name="Distil these").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Distil")
-    expect(page.get_by_label("Dataset").first).to_have_value("Your images: pets")
+    expect(page.get_by_test_id("stSelectbox").filter(has_text="Dataset")).to_contain_text("Your images: pets")
 
 
 def test_a_path_that_is_not_there(page: Page, server: Server) -> None:
     go(page, server, "/data")
-    field = page.get_by_label("or a folder or .zip on this machine")
+    field = page.get_by_role("textbox", name="or a folder or .zip on this machine")
     field.fill("no/such/folder")
     field.press("Enter")
     expect(page.get_by_test_id("stAlert").first).to_contain_text("There is no folder or .zip")

@@ -96,7 +96,7 @@ def test_the_timeline_goes_back_through_what_has_happened(page: Page, server: Se
 def test_a_picture_comes_without_a_script_run_for_each_frame(page: Page, server: Server) -> None:
     run = seed_run(server.home, "distill", method="dm", frames=5)
     sent = []
-    page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
     go(page, server, "/", run=run)
     expect(page.get_by_role("img", name="step 40")).to_be_visible()
     page.wait_for_timeout(500)
