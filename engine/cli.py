@@ -118,6 +118,8 @@ def baseline(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Students on a saved set."""
+    from engine.runs.validate import needs_dataset
+
     spec = build_spec("evaluate", **_given(args, parameters(SPECS["evaluate"])))
     store = _store()
     run = store.run(spec.source)
@@ -137,7 +139,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
     accel = pick_accel(spec.device)
     with _Bar() as bar:
-        needs_data = path.suffix in (".pt", ".pth")
+        needs_data = needs_dataset(path)
         if needs_data and not spec.dataset:
             raise Refused(f"{path.name} does not say which dataset it stands for; name it with --dataset.")
         data = _load(spec.dataset, 32, bar) if needs_data else None
@@ -177,13 +179,15 @@ def export(args: argparse.Namespace) -> None:
 
 def import_(args: argparse.Namespace) -> None:
     """A set from elsewhere, as a finished run."""
+    from engine.runs.validate import needs_dataset
+
     spec = build_spec("import", **_given(args, parameters(SPECS["import"])))
     for name in (spec.path, spec.labels):
         if name and not Path(name).expanduser().exists():
             raise Refused(f"There is no file “{name}”.")
     store = _store()
     title = _title(args)
-    needs_data = spec.path.endswith((".pt", ".pth"))
+    needs_data = needs_dataset(spec.path)
     if needs_data and args.dataset is None:
         raise Refused(f"{Path(spec.path).name} does not say which dataset it stands for; name it with --dataset.")
     if needs_data:
@@ -603,7 +607,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", metavar="FILE", help="Also write the set: NAME.pt, NAME.zip, or else a folder.")
 
     sub = command("evaluate", evaluate, "Train students on a set and test them. Accuracies are fractions in [0, 1].")
-    sub.add_argument("source", metavar="PATH", help="A run id, a saved folder or .zip, or a .pt (with --dataset).")
+    sub.add_argument(
+        "source", metavar="PATH", help="A run id, a saved folder or .zip, or a .pt or .npz (with --dataset)."
+    )
     _add_flags(sub, [r for r in parameters(SPECS["evaluate"]) if r.name != "source"])
 
     sub = command("export", export, "Write a run's result, or a saved set, as a file to take away.")
@@ -615,8 +621,10 @@ def _parser() -> argparse.ArgumentParser:
         help="NAME.pt: the tuple that papers' code reads; NAME.zip: safetensors and json; else a folder of both.",
     )
 
-    sub = command("import", import_, "Read a .pt of images and labels, or a saved set, and keep it as a finished run.")
-    sub.add_argument("path", metavar="FILE", help="A .pt file, or a saved folder or .zip.")
+    sub = command(
+        "import", import_, "Read a .pt or .npz of images and labels, or a saved set, and keep it as a finished run."
+    )
+    sub.add_argument("path", metavar="FILE", help="A .pt or .npz file, or a saved folder or .zip.")
     _add_flags(sub, [r for r in parameters(SPECS["import"]) if r.name != "path"])
     sub.add_argument("--title", help="A name for the run.")
 

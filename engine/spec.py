@@ -317,15 +317,24 @@ class EvaluationSpec(_Frozen):
 
 
 class ImportSpec(_Frozen):
-    """A synthetic set from elsewhere: a ``.pt`` of images and labels, or a set that was downloaded from here."""
+    """A synthetic set from elsewhere: a ``.pt`` or ``.npz`` of images and labels, or a set downloaded from here."""
 
-    path: str = field("", "File", "f", "A .pt file, or a saved set (folder or .zip).", min_length=1, max_length=1000)
+    path: str = field(
+        "", "File", "f", "A .pt or .npz file, or a saved set (folder or .zip).", min_length=1, max_length=1000
+    )
     labels: str | None = field(None, "Labels file", "lf", "A second .pt file that holds the labels.", max_length=1000)
     per_class: int | None = field(
         None, "Images per class", "pc", "The images come in class order, this many of each.", ge=1, le=1000
     )
     dataset: str = field(
         "digits", "Dataset", "d", "The dataset the images stand for; names their classes.", min_length=1, max_length=500
+    )
+    space: Literal["auto", "unit", "normalised"] = field(
+        "auto",
+        "Pixel values",
+        "sp",
+        "unit: in [0, 1]; normalised: less the dataset's mean, over its deviation; auto: told by the values.",
+        True,
     )
     size: int = field(
         32, "Image size", "px", "Side in pixels to which a folder's images are resized.", True, ge=28, le=64
@@ -416,7 +425,8 @@ def build_spec(kind: str = "distill", /, **values: Any) -> Any:
 def _sentence(model: type[BaseModel], error: Any, method: str) -> str:
     """One pydantic error as a sentence: what was wrong, what is allowed."""
     name = next((str(p) for p in reversed(error["loc"]) if isinstance(p, str)), "")
-    tables = [*parameters(model), *(parameters(METHODS[method].parameters) if method in METHODS else [])]
+    own = parameters(METHODS[method].parameters) if model is RunSpec and method in METHODS else []
+    tables = [*parameters(model), *own]
     row = next((r for r in tables if r.name == name), None)
     if error["type"] == "extra_forbidden":
         return f"There is no parameter “{name}” here; allowed are: {', '.join(r.name for r in tables)}."

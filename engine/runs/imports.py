@@ -12,10 +12,12 @@ from pathlib import Path
 
 from engine import exchange
 from engine.data.base import Dataset
+from engine.data.catalogue import FOLDER
 from engine.errors import Refused
 from engine.runs.film import publish
 from engine.runs.job import Job, read_data
 from engine.runs.store import Store
+from engine.runs.validate import check_dataset, needs_dataset
 from engine.spec import ImportSpec
 from engine.synthetic import SyntheticSet, load_synthetic
 
@@ -23,9 +25,14 @@ PARTS = {"synthetic.json": 50_000_000, "synthetic.safetensors": 2_000_000_000}  
 
 
 def read_set(
-    path: Path, *, dataset: Dataset | None = None, labels: Path | None = None, per_class: int | None = None
+    path: Path,
+    *,
+    dataset: Dataset | None = None,
+    labels: Path | None = None,
+    per_class: int | None = None,
+    space: str = "auto",
 ) -> SyntheticSet:
-    """A set from a folder or zip that was saved here, or from a ``.pt`` file, which needs ``dataset``.
+    """A set from a folder or zip that was saved here, or from a ``.pt`` or ``.npz`` file, which needs ``dataset``.
 
     Raises ``Refused`` with a sentence when there is nothing there, or nothing that can be believed.
     """
@@ -35,11 +42,11 @@ def read_set(
         return load_synthetic(path)
     if path.suffix == ".zip":
         return _from_zip(path)
-    if path.suffix not in (".pt", ".pth"):
-        raise Refused(f"{path.name} is not a set: give a saved folder or .zip, or a .pt of images and labels.")
+    if not needs_dataset(path):
+        raise Refused(f"{path.name} is not a set: give a saved folder or .zip, or a .pt or .npz of images and labels.")
     if dataset is None:
         raise Refused(f"{path.name} does not say which dataset it stands for; name it.")
-    return exchange.import_pt(path, dataset=dataset, labels=labels, per_class=per_class)
+    return exchange.import_pt(path, dataset=dataset, labels=labels, per_class=per_class, space=space)
 
 
 def import_set(store: Store, synthetic: SyntheticSet, title: str, spec: ImportSpec) -> str:
@@ -55,7 +62,9 @@ def import_set(store: Store, synthetic: SyntheticSet, title: str, spec: ImportSp
 def read_import(spec: ImportSpec, dataset: Dataset | None) -> SyntheticSet:
     """The set that ``spec`` names, its kind and provenance saying that it came from elsewhere."""
     labels = Path(spec.labels) if spec.labels else None
-    synthetic = read_set(Path(spec.path), dataset=dataset, labels=labels, per_class=spec.per_class)
+    synthetic = read_set(Path(spec.path), dataset=dataset, labels=labels, per_class=spec.per_class, space=spec.space)
+    if len(synthetic.dataset) > 500 or not synthetic.dataset.startswith(FOLDER):
+        check_dataset(synthetic.dataset)
     provenance = {**synthetic.provenance, "imported_from": Path(spec.path).name}
     return dataclasses.replace(synthetic, kind="imported", provenance=provenance)
 
@@ -64,7 +73,7 @@ def import_run(job: Job) -> None:
     """The job: read an uploaded file and make it the run's result. The upload is then removed, also when refused."""
     spec = ImportSpec.model_validate(job.run.spec)
     try:
-        named = read_data(job, spec.dataset, spec.size) if spec.path.endswith((".pt", ".pth")) else None
+        named = read_data(job, spec.dataset, spec.size) if needs_dataset(spec.path) else None
         job.say("Checking the file.")
         synthetic = read_import(spec, named)
     except Refused:

@@ -11,6 +11,8 @@ from engine.data.catalogue import FOLDER, availability
 from engine.data.folder_check import opened
 from engine.errors import Refused
 
+TENSOR_FILES = (".pt", ".pth", ".npz")  # images and labels that do not say which dataset they stand for
+
 
 def check(spec: BaseModel) -> None:
     """Raise ``Refused`` with a sentence when this machine cannot do what ``spec`` asks.
@@ -42,6 +44,11 @@ def check_dataset(name: str) -> None:
     here = availability(name)
     if here.how == "missing":
         raise Refused(here.sentence)
+
+
+def needs_dataset(path: str | Path) -> bool:
+    """Whether a file does not say itself which dataset it stands for."""
+    return Path(path).suffix.lower() in TENSOR_FILES
 
 
 def smallest_class(path: Path) -> int:

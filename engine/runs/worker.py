@@ -7,6 +7,7 @@ threads torch may use. SIGTERM has a run in progress saved and marked as interru
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -69,7 +70,8 @@ def run_job(store: Store, run: Run, *, leaving: threading.Event | None = None, s
 
 
 def settle(niceness: int) -> None:
-    """Threads and priority of a process that runs jobs."""
+    """Threads and priority of a process that runs jobs, and quiet from the compiler about machines without CUDA."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch.set_num_threads(int(os.environ.get("LIMBECK_THREADS") or cores()))
     if niceness:
         with contextlib.suppress(OSError, AttributeError):

@@ -91,6 +91,26 @@ def test_a_bad_upload_fails_with_a_sentence_and_is_removed(store):
     assert not folder.exists()
 
 
+def test_a_set_of_an_unknown_dataset_is_refused(store, saved):
+    meta = json.loads((saved / "synthetic.json").read_text())
+    (saved / "synthetic.json").write_text(json.dumps({**meta, "dataset": "nonesuch"}))
+    id = store.submit("import", build_spec("import", path=str(saved), dataset="digits"))
+    run_job(store, store.claim(os.getpid()))
+    assert store.run(id).status == "failed" and "nonesuch" in store.run(id).message
+
+
+def test_a_pt_is_read_with_its_dataset(store, tmp_path):
+    path = tmp_path / "theirs.pt"
+    torch.save(torch.rand(20, 1, 28, 28), path)
+    spec = build_spec("import", path=str(path), dataset="digits", per_class=2, space="unit")
+    id = store.submit("import", spec)
+    run_job(store, store.claim(os.getpid()))
+    assert store.run(id).status == "done", store.run(id).message
+    result = read_set(store.result_folder(id))
+    assert result.kind == "imported" and result.labels.tolist() == [c for c in range(10) for _ in range(2)]
+    assert (store.result_folder(id) / "papers.pt").exists()
+
+
 def test_a_file_that_is_not_an_upload_is_never_removed(store, saved):
     store.submit("import", build_spec("import", path=str(saved), dataset="digits"))
     run_job(store, store.claim(os.getpid()))
