@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 
@@ -19,10 +18,9 @@ def bare(home, monkeypatch):
 
 
 def test_importable_without_torch():
-    code = "import sys, engine.data.catalogue as c; print(sorted({'torch', 'torchvision', 'PIL'} & set(sys.modules)))"
-    # The package itself offers load(), which must not bring torch before it is called for by somebody who needs it.
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
-    assert "torch" not in out.stdout
+    code = "import sys, engine.data.catalogue; print('torch' in sys.modules or 'sklearn' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
 
 
 def test_bare_machine_offers_digits_and_shapes(bare):
