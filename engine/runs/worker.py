@@ -13,7 +13,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from importlib import import_module
 
+import numpy as np
 import torch
 
 from engine import data as datasets
@@ -25,6 +27,7 @@ from engine.networks import make_network
 from engine.presets import PRESETS
 from engine.runs import distil, evaluating, imports
 from engine.runs.executor import cores
+from engine.runs.film import encode
 from engine.runs.job import Heart, Job, Left, Released, Stopped
 from engine.runs.store import Run, Store
 
@@ -39,7 +42,8 @@ JOBS: dict[str, Callable[[Job], None]] = {
 def run_job(store: Store, run: Run, *, leaving: threading.Event | None = None, shares: bool = True) -> None:
     """Do a claimed run, whatever happens in it: its status says how it ended, and nothing is raised."""
     job = Job(store, run, leaving=leaving, shares=shares)
-    torch.use_deterministic_algorithms(False)  # a run before may have asked for them
+    if torch.are_deterministic_algorithms_enabled():  # a run before asked for them
+        torch.use_deterministic_algorithms(False)
     try:
         with Heart(store, run.id):
             JOBS[run.kind](job)
@@ -101,6 +105,8 @@ def main() -> int:
 
 def warm_up() -> None:
     """What the first run would otherwise wait for: torch's first operations and the datasets likely to be asked for."""
+    import_module("torch._inductor")  # seconds; both compiling and deterministic algorithms need it
+    encode(np.zeros((8, 8, 3), np.uint8))
     network = make_network("convnet", 1, 32, 10, width=8)
     network(torch.zeros(2, 1, 32, 32)).sum().backward()
     for name in dict.fromkeys(("digits", default_dataset())):

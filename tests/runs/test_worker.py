@@ -55,7 +55,7 @@ def executor(store):
     executor.shutdown()
 
 
-def until(condition, seconds=30.0):
+def until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"
@@ -106,12 +106,12 @@ def test_a_run_killed_at_any_moment_ends_with_the_images_of_one_that_was_not(sto
 def test_the_executor_keeps_a_warm_worker_replaces_a_dead_one_and_leaves_none_behind(store, executor):
     executor.start()
     until(executor.ready)
-    assert "cpu" in executor.machine() or executor.machine()
+    assert executor.machine()
     (one,) = [w["pid"] for w in store.workers()]
     id = executor.submit("distill", tiny(minutes=5))
     began = time.monotonic()
     until(lambda: store.frames(id))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5  # two, on a machine that does nothing else
     until(lambda: store.run(id).step > 0)
     os.kill(one, signal.SIGKILL)
     until(lambda: store.run(id).status == "interrupted")
