@@ -325,6 +325,10 @@ class Player {
     return this.reels.some((reel) => ACTIVE.includes(reel.status));
   }
 
+  evaluating(reel) {
+    return reel.message.startsWith("Evaluating");
+  }
+
   changed(reel, kind) {
     if (kind === "metric") {
       this.describe();
@@ -600,7 +604,7 @@ class Player {
           : reel.status === "paused"
             ? ["quiet", "Paused"]
             : this.following
-              ? ["live", "Live"]
+              ? ["live", this.evaluating(reel) ? "Evaluating" : "Live"]
               : ["quiet", this.playing ? "Replay" : "Looking back"];
     this.badge.className = `badge ${kind}`;
     this.badge.textContent = name;
@@ -614,7 +618,7 @@ class Player {
       if (now.loss !== null && now.loss !== undefined) facts.push(["loss", short(now.loss)]);
       if (now.seconds !== null && now.seconds !== undefined) facts.push(["distilling", clock(now.seconds)]);
     }
-    if (atEnd && metric && reel.status === "running") {
+    if (atEnd && metric && reel.status === "running" && !this.evaluating(reel)) {
       if (metric.rate) facts.push(["steps/s", short(metric.rate)]);
       if (metric.eta !== null && metric.eta !== undefined) facts.push(["left", clock(metric.eta)]);
     }

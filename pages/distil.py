@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import time
 from typing import Any
 
@@ -221,11 +222,11 @@ def status(run: Run, events: dict[str, list[Event]]) -> None:
     method = METHODS[run.spec["method"]].name if run.kind == "distill" else run.title
     st.caption(f"{method}, on {where}" if where else method)
     if run.status in ("queued", "running", "paused"):
-        st.progress(min(max(run.progress, 0.0), 1.0), waiting(run) or run.message)
+        st.progress(progress(run), waiting(run) or run.message)
         with st.container(horizontal=True, gap="small"):
             if run.status == "paused":
                 act(run, "resume", "Resume", ":material/play_arrow:", primary=True)
-            elif run.status == "running" and run.kind == "distill":
+            elif run.status == "running" and run.kind == "distill" and run.progress < 1:
                 act(run, "pause", "Pause", ":material/pause:")
             act(run, "stop", "Stop", ":material/stop:")
     elif run.status == "interrupted":
@@ -242,6 +243,12 @@ def status(run: Run, events: dict[str, list[Event]]) -> None:
                 f"Run again with learning rate {halved['lr_img']:g}", type="primary", icon=":material/replay:",
                 on_click=start, args=({**RunSpec.model_validate(run.spec).flat(), **halved},), width="stretch",
             )  # fmt: skip
+
+
+def progress(run: Run) -> float:
+    """How far the run is, or the stage it is in where its message says so (“Reading the dataset 40%”)."""
+    stage = re.search(r"(\d{1,3}) ?%$", run.message)
+    return min(max(int(stage[1]) / 100 if stage else run.progress, 0.0), 1.0)
 
 
 def act(run: Run, what: str, label: str, icon: str, primary: bool = False) -> None:
@@ -270,13 +277,16 @@ def final(run: Run) -> None:
 def curves(run: Run, events: dict[str, list[Event]]) -> None:
     dark = st.context.theme.type == "dark"
     measured = events["accuracy"]
-    if measured or events["reference"]:
+    if measured or events["reference"] or run.status in ACTIVE and run.kind == "distill":
         st.markdown(
             "**Accuracy while distilling**",
             help="At growing intervals, small networks are trained on the images as they are and tested on training "
             "images that were held out. Dashed lines: the same for real images, as many per class. Numbers of "
             "different protocols cannot be compared, so this is not the test accuracy.",
         )
+        if not measured and not events["reference"]:
+            st.caption("The first one is being measured." if run.status == "running" else "None yet.")
+    if measured or events["reference"]:
         st.echarts_chart(
             charts.accuracy(measured, events["reference"], dark),
             key="accuracy",
