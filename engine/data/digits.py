@@ -12,7 +12,11 @@ from engine.data.base import Dataset
 
 
 def load() -> Dataset:
-    """1,797 digits, 8×8 with values 0..16, enlarged bilinearly to 16×16; 1,437 to train on and 360 to test."""
+    """1,797 digits, 8×8 with values 0..16, enlarged bilinearly to 16×16; 1,437 to train on and 360 to test.
+
+    Enlarged because the ConvNet halves its images three times: 8×8 would end at a single pixel, without any room for
+    where things are.
+    """
     source = load_digits()
     images = torch.from_numpy(source.images).float().unsqueeze(1) * (255 / 16)
     images = F.interpolate(images, size=(16, 16), mode="bilinear", align_corners=False).round().byte()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,8 @@ TEXTURES = (
 )
 BACKGROUNDS = ("plain", "gradient", "glow", "horizon", "clouds")
 SIZE = 32
-Tie = Literal["independent", "tied", "conflict", "shape-only", "texture-only"]
+Tie = Literal["independent", "tied", "conflict", "by-texture", "shape-only", "texture-only"]
+MOST = 2000  # of a class: all are drawn at once, so that memory grows with their number
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +69,12 @@ def make_shapes(n_per_class: int, seed: int = 0, tie: Tie = "independent") -> Sh
     """Images of ten classes, ``n_per_class`` of each in turn, drawn from ``seed``.
 
     ``tie``: ``independent`` (label = shape, texture random), ``tied`` (class c has shape c and texture c), ``conflict``
-    (label = shape c, the texture of any other class), ``shape-only`` (label = shape, one flat colour), ``texture-only``
-    (label = texture, filling the whole image). Everything but the texture is the same for the first three, seed by
-    seed. Raises ``Refused``.
+    (label = shape c, the texture of any other class), ``by-texture`` (label = texture, shape random), ``shape-only``
+    (label = shape, one flat colour), ``texture-only`` (label = texture, filling the whole image). Places, sizes,
+    angles, colours and backgrounds are the same for all of them, seed by seed. Raises ``Refused``.
     """
-    if not 1 <= n_per_class <= 20_000:
-        raise Refused(f"Shapes come in 1 to 20,000 a class, not {n_per_class}.")
+    if not 1 <= n_per_class <= MOST:
+        raise Refused(f"Shapes come in 1 to {MOST:,} a class, not {n_per_class}.")
     count = len(SHAPES)
     labels = torch.arange(count).repeat_interleave(n_per_class)
     scene = torch.Generator().manual_seed(2 * seed)
@@ -82,18 +83,17 @@ def make_shapes(n_per_class: int, seed: int = 0, tie: Tie = "independent") -> Sh
     other = torch.randint(1, count, labels.shape, generator=texture)
     free = torch.randint(0, count, labels.shape, generator=texture)
     none = torch.full_like(labels, -1)
-    shapes = none if tie == "texture-only" else labels
+    shapes = {"texture-only": none, "by-texture": free}.get(tie, labels)
     textures = {
         "independent": free,
         "tied": labels,
         "conflict": (labels + other) % count,
+        "by-texture": labels,
         "shape-only": none,
         "texture-only": labels,
     }.get(tie)
     if textures is None:
-        raise Refused(
-            f"Shapes cannot be tied by “{tie}”; choose independent, tied, conflict, shape-only, texture-only."
-        )
+        raise Refused(f"Shapes cannot be tied by “{tie}”; choose one of {', '.join(get_args(Tie))}.")
 
     cover = _cover(shapes, scene)
     fill = _fill(textures, texture)

@@ -33,6 +33,15 @@ def test_ties():
     assert torch.equal(free.images.permute(0, 2, 3, 1)[outside], tied.images.permute(0, 2, 3, 1)[outside])
 
 
+def test_label_by_texture():
+    """The same scenes, named by what fills the figures; the figures say nothing about it."""
+    made = make_shapes(60, tie="by-texture")
+    assert torch.equal(made.textures, made.labels)
+    assert 0.02 < float((made.shapes == made.labels).float().mean()) < 0.2
+    assert made.shapes.bincount(minlength=10).min() > 30
+    assert torch.equal(made.backgrounds, make_shapes(60).backgrounds)
+
+
 def test_one_cue_alone():
     flat, full = make_shapes(10, tie="shape-only"), make_shapes(10, tie="texture-only")
     assert (flat.textures == -1).all() and (full.shapes == -1).all() and full.masks.all()
@@ -49,7 +58,7 @@ def test_shapes_can_be_told_apart():
 
 
 def test_refusals():
-    with pytest.raises(Refused, match="1 to 20,000"):
+    with pytest.raises(Refused, match="1 to 2,000"):
         make_shapes(0)
     with pytest.raises(Refused, match="independent, tied"):
         make_shapes(5, tie="sideways")
