@@ -13,7 +13,7 @@ from engine.data.base import Dataset
 from engine.networks import make_network
 
 CANDIDATES, KEPT, ROUNDS = 50, 10, 3  # ten of fifty: the best fifth
-WIDTH = 64
+WIDTH = 32
 SCORED = 1000  # training images that a set is tried on, per round
 RIDGE = 1e-2  # of the mean of the kernel's diagonal
 

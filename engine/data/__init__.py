@@ -10,7 +10,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.data.catalogue import DATASETS, FOLDER, Progress, locate, unknown
+from engine.data.catalogue import DATASETS, FOLDER, Progress, availability, folder_path, locate, unknown
 from engine.errors import Refused
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def load(name: str, size: int = 32, progress: Progress | None = None) -> Dataset
     are kept in memory, for as long as their files stay the same. Raises ``Refused``.
     """
     if name.startswith(FOLDER):
-        path = Path(name.removeprefix(FOLDER)).expanduser()
+        path = folder_path(name)
+        if path is None:
+            raise Refused(availability(name).sentence)
         key: Any = (name, size, _fingerprint(path))
     elif name in DATASETS:
         found = locate(name)

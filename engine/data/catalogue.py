@@ -226,14 +226,26 @@ def _folders() -> Iterator[Path]:
     yield download_folder()
 
 
+def folder_path(name: str) -> Path | None:
+    """The folder or .zip that ``folder:PATH`` names, or None where there is none that can be looked at."""
+    try:
+        given = name.removeprefix(FOLDER).strip()
+        path = Path(given).expanduser().resolve()
+        there = path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip")
+        return path if given and there else None
+    except (OSError, ValueError, RuntimeError):  # no permission, a zero byte, a home of nobody
+        return None
+
+
 def availability(name: str) -> Availability:
     """Whether ``name`` (a catalogue id or ``folder:PATH``) can be loaded here, without trying and without network."""
     if name.startswith(FOLDER):
-        path = Path(name.removeprefix(FOLDER)).expanduser()
-        if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
+        path = folder_path(name)
+        if path is not None:
             return Availability(True, "local", f"The images are read from {path.name or path}.")
+        given = name.removeprefix(FOLDER)[:200]
         return Availability(
-            False, "missing", f"There is no folder and no .zip at “{path}”; give the path of one with images by class."
+            False, "missing", f"There is no folder and no .zip at “{given}”; give the path of one with images by class."
         )
     if name not in DATASETS:
         return Availability(False, "missing", unknown(name))

@@ -63,19 +63,24 @@ def _read(name: str, folder: Path, train: bool) -> tuple[Tensor, Tensor]:
     (a second file with a given MD5 sum cannot be made today), so no other pickle is ever executed.
     """
     split = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
+    info = DATASETS[name]
+    damaged = Refused(
+        f"The files of {info.title} in {folder.name} are damaged or incomplete. Delete them, and they are fetched "
+        f"again. {_there()}"
+    )
     try:
         source = SOURCES[name](folder, **split)
-    except (RuntimeError, ValueError, OSError, EOFError, IndexError) as error:
-        raise Refused(
-            f"The files of {DATASETS[name].title} in {folder.name} are damaged or incomplete "
-            f"({type(error).__name__}); delete them so that they can be fetched again. {_there()}"
-        ) from None
+    except (RuntimeError, ValueError, OSError, EOFError, LookupError, AssertionError):
+        raise damaged from None
     images = torch.as_tensor(source.data)
     labels = torch.as_tensor(source.labels if name == "svhn" else source.targets)
     if images.ndim == 3:
         images = images.unsqueeze(1)
     elif images.shape[-1] == 3:
         images = images.permute(0, 3, 1, 2)
+    fits = images.shape == (len(labels), info.channels, info.size, info.size) and images.dtype == torch.uint8
+    if not fits or not len(labels) or not 0 <= int(labels.min()) <= int(labels.max()) < len(info.classes):
+        raise damaged
     return images, labels
 
 

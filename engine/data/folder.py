@@ -31,7 +31,7 @@ def load(name: str, size: int = 32, progress: Progress | None = None) -> Dataset
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise Refused(f"Images of a folder are resized to {SIZES[0]} to {SIZES[1]} pixels, not {size}.")
-    path = Path(name.removeprefix(FOLDER)).expanduser()
+    path = Path(name.removeprefix(FOLDER).strip()).expanduser().resolve()
     with opened(path) as folder:
         everything = [*folder.train, *folder.test]
         if len(everything) * 3 * size * size > MAX_VALUES:

@@ -88,7 +88,7 @@ class Folder:
         if not images:
             raise Refused(f"{path.name} holds no images ({', '.join(SUFFIXES)}). {LAYOUT}")
         if len(images) < len(names):
-            self.warnings.append(f"{len(names) - len(images):,} files that are no images were left out.")
+            self.warnings.append(f"Left out, for they are no images: {_count(len(names) - len(images), 'file')}.")
         parts = _by_part(images)
         self.classes = tuple(sorted({c for c, _ in parts["train"]}))
         strange = sorted({c for c, _ in parts["test"]} - set(self.classes))
@@ -100,7 +100,7 @@ class Folder:
         )
         outside = len(images) - len(self.train) - len(self.test)
         if outside:
-            self.warnings.append(f"{outside:,} images that are in none of the class folders were left out.")
+            self.warnings.append(f"Left out, for they are in none of the class folders: {_count(outside, 'image')}.")
         self._check_classes()
         self.check_counts([f.label for f in self.train], [f.label for f in self.test], bool(self.test))
 
@@ -125,11 +125,14 @@ class Folder:
                 raise Refused(f"The class “{name}” has no readable test image; add one, or leave the test folder out.")
 
     def read(self, found: Found) -> bytes:
-        """The bytes of an image, ``MAX_FILE_BYTES`` at most."""
+        """The bytes of an image, ``MAX_FILE_BYTES`` at most. Raises ``Unreadable``, or ``Refused``."""
         if self.archive is not None and found.member is not None:
             return read_member(self.archive, found.member, self.path.name)
-        with (self.path / found.name).open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        try:
+            with (self.path / found.name).open("rb") as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise Unreadable(error.strerror or "not to be opened") from None
         if len(content) > MAX_FILE_BYTES:
             raise Refused(f"{_show(found.name)} is larger than {MAX_FILE_BYTES // 1_000_000} MB.")
         return content
@@ -140,7 +143,11 @@ def opened(path: Path) -> Iterator[Folder]:
     """The images of a folder or zip, listed and checked. Raises ``Refused``."""
     path = path.expanduser().resolve()
     if path.is_dir():
-        yield Folder(path, None)
+        try:
+            folder = Folder(path, None)
+        except OSError as error:
+            raise Refused(f"{path.name} cannot be listed ({error.strerror}); allow this program to read it.") from None
+        yield folder
         return
     if not path.is_file():
         raise Refused(f"There is no folder and no .zip called {path.name or path}.")
@@ -229,7 +236,7 @@ def left_out(unreadable: list[tuple[Found, str]], total: int) -> str:
     more = f" and {len(unreadable) - 3:,} more" if len(unreadable) > 3 else ""
     if len(unreadable) > MAX_UNREADABLE * total:
         raise Refused(f"{len(unreadable):,} of {total:,} images cannot be read: {shown}{more}. Mend or remove them.")
-    return f"{len(unreadable):,} images cannot be read and are left out: {shown}{more}."
+    return f"{_count(len(unreadable), 'image')} left out, for they cannot be read: {shown}{more}."
 
 
 # ---- folders and zips -----------------------------------------------------------------------------------------------
@@ -330,6 +337,10 @@ def _by_part(names: list[str]) -> dict[str, list[tuple[str, str]]]:
         if len(heads) > 1:
             return {"train": [(p[top], n) for p, n in found if len(p) == top + 2], "test": []}
     return {"train": [(p[-2], n) for p, n in found if len(p) > 1], "test": []}
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _hidden(parts: list[str]) -> bool:

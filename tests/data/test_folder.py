@@ -120,7 +120,7 @@ def test_what_is_no_image_is_left_out_with_a_word(write):
     extra = {"cats/notes.txt": b"x", ".DS_Store": b"x", "__MACOSX/cats/._0.png": b"x", "cats/.hidden.png": b"x"}
     report = check_folder(write({**files(), **extra}))
     assert report.counts == {"cats": 6, "dogs": 6}
-    assert report.warnings == ["1 files that are no images were left out."]
+    assert report.warnings == ["Left out, for they are no images: 1 file."]
 
 
 def test_a_changed_folder_is_read_anew(tmp_path):
@@ -171,7 +171,10 @@ def test_sizes_and_missing_paths(tmp_path):
     for size in (27, 65, 0):
         with pytest.raises(Refused, match="28 to 64"):
             load(f"folder:{path}", size)
-    both_refuse(tmp_path / "none.zip", "no folder and no .zip called none.zip")
+    both_refuse(tmp_path / "none.zip", "no folder and no .zip")
+    for name in ("", "~nobody-at-all/x", "a\0b", "x" * 5000, "/"):
+        with pytest.raises(Refused):
+            load(f"folder:{name}")
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/etc/evil.png", "cats/../../evil.png", "C:/evil.png", "..\\evil.png"])

@@ -93,9 +93,13 @@ def test_the_format_of_mnist(datadir, name, folder):
     assert (found.mean == (0.1307,)) == (name == "mnist")
 
 
-def test_damaged_files_are_said_to_be(datadir):
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0\x08\x03nothing", b"\xff" * 100, struct.pack(">II", 2049, 20) + b"\x63" * 20]
+)
+@pytest.mark.parametrize("file", ["images-idx3", "labels-idx1"])
+def test_damaged_files_are_said_to_be(datadir, file, content):
     write_idx(datadir / "MNIST" / "raw")
-    (datadir / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03nothing")
+    (datadir / "MNIST" / "raw" / f"train-{file}-ubyte").write_bytes(content)
     with pytest.raises(Refused, match="damaged or incomplete.*Available now: digits, shapes"):
         load("mnist")
 
