@@ -59,12 +59,15 @@ class Live:
         self.task = self._accuracy(synthetic, 0, 0.0)
 
     def work(self, snapshot: Callable[[], SyntheticSet], step: int, seconds: float, step_took: float) -> None:
-        """Called after every step, which took ``step_took`` seconds: does some slices if there is time for them."""
+        """Called after every step, which took ``step_took`` seconds: does some slices if there is time for them.
+
+        The picture waits for that, so it is a quarter of a second at most, or up to one where steps are slow anyway.
+        """
         if not self.on:
             return
         began = time.monotonic()
         share = SHARE if self.count else FIRST_SHARE
-        allowed = min(share * (began - self.began) - self.spent, max(0.25, step_took / 2))
+        allowed = min(share * (began - self.began) - self.spent, max(0.25, min(step_took / 3, 1.0)))
         if allowed <= 0:
             return
         try:

@@ -148,4 +148,6 @@ def _leave_with_parent(parent: int, leaving: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # a compiler still at work in the background would hold up the ending, or crash it
