@@ -58,7 +58,7 @@ def remember(**values: str) -> None:
 # ---- doing ----------------------------------------------------------------------------------------------------------
 
 
-def submit(kind: str, **values: object) -> str | None:
+def submit(kind: str, /, **values: object) -> str | None:
     """Queue a run; a refusal is shown and nothing is queued."""
     try:
         spec = build_spec(kind, **values)

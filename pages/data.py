@@ -22,6 +22,7 @@ from pages.components.grid import class_grid, data_url
 from pages.components.shared import dataset_title, executor, store
 
 PREVIEW_CLASSES, PREVIEW_ROWS, PREVIEW_SIDE = 20, 4, 48
+SPACES = {"auto": "told by the values", "unit": "in [0, 1]", "normalised": "normalised"}
 DATASET_KEY = next(p.key for p in parameters(RunSpec) if p.name == "dataset")
 
 
@@ -158,14 +159,14 @@ def show(text: str) -> str | None:
 def submit_import() -> None:
     state = st.session_state
     if state.import_file is None:
-        state.import_refused = "Choose the .pt file first."
+        state.import_refused = "Choose the file of images first."
         return
     path = keep(state.import_file, state.import_file.name)
     labels = keep(state.import_labels, state.import_labels.name) if state.import_labels else None
     try:
         spec = build_spec(
             "import", path=str(path), labels=str(labels) if labels else None, per_class=state.import_per_class,
-            dataset=state.import_dataset,
+            dataset=state.import_dataset, space=state.import_space,
         )  # fmt: skip
         check(spec)
         run = executor().submit("import", spec, title=f"{Path(state.import_file.name).stem[:60]}, imported")
@@ -202,7 +203,7 @@ def a_set_from_elsewhere(own: str | None) -> None:
     row = {p.name: p for p in parameters(ImportSpec)}
     left, right = st.columns(2)
     left.file_uploader(
-        "Images: a .pt file, or a set downloaded from here", type=["pt", "pth", "zip"], key="import_file",
+        "Images: .pt or .npz, or a set downloaded from here", type=["pt", "pth", "npz", "zip"], key="import_file",
         max_upload_size=200,
         help="A float tensor N×C×H×W, normalised or in [0, 1], alone or with its labels. Files that hold program code "
         "are refused.",
@@ -214,6 +215,9 @@ def a_set_from_elsewhere(own: str | None) -> None:
     options = [*([own] if own else []), *(name for name in DATASETS if availability(name).ready)]
     left.selectbox(
         row["dataset"].label, options, format_func=dataset_title, key="import_dataset", help=row["dataset"].help
+    )
+    left.selectbox(
+        row["space"].label, row["space"].choices, format_func=SPACES.get, key="import_space", help=row["space"].help
     )
     right.number_input(
         f"{row['per_class'].label}, where no file has labels", int(row["per_class"].low or 1),

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 from tests.browser.helpers import Server, until
 
@@ -30,6 +30,8 @@ HARMLESS = (
     "/_stcore/health",
     "/_stcore/host-config",
 )
+
+expect.set_options(timeout=20_000)  # a busy machine draws late
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
