@@ -243,7 +243,7 @@ def availability(name: str) -> Availability:
         path = folder_path(name)
         if path is not None:
             return Availability(True, "local", f"The images are read from {path.name or path}.")
-        given = name.removeprefix(FOLDER)[:200]
+        given = _printable(name.removeprefix(FOLDER)[:200])
         return Availability(
             False, "missing", f"There is no folder and no .zip at “{given}”; give the path of one with images by class."
         )
@@ -263,7 +263,14 @@ def availability(name: str) -> Availability:
 
 def unknown(name: str) -> str:
     """The sentence about a dataset that does not exist."""
-    return f"There is no dataset “{name[:80]}”; there are {', '.join(DATASETS)}, and folder:PATH for your own images."
+    return (
+        f"There is no dataset “{_printable(name[:80])}”; there are {', '.join(DATASETS)}, and folder:PATH for your own "
+        "images."
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def default_dataset() -> str:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from engine.errors import Refused
 
@@ -141,16 +141,20 @@ class Folder:
 @contextmanager
 def opened(path: Path) -> Iterator[Folder]:
     """The images of a folder or zip, listed and checked. Raises ``Refused``."""
-    path = path.expanduser().resolve()
-    if path.is_dir():
+    try:
+        path = path.expanduser().resolve()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, a home of nobody
+        raise Refused(f"“{_show(str(path))}” is no path of a folder or .zip that can be read here.") from None
+    if is_folder:
         try:
             folder = Folder(path, None)
         except OSError as error:
             raise Refused(f"{path.name} cannot be listed ({error.strerror}); allow this program to read it.") from None
         yield folder
         return
-    if not path.is_file():
-        raise Refused(f"There is no folder and no .zip called {path.name or path}.")
+    if not is_file:
+        raise Refused(f"There is no folder and no .zip called {_show(path.name or str(path))}.")
     with open_zip(path) as archive:
         yield Folder(path, archive)
 
@@ -158,7 +162,11 @@ def opened(path: Path) -> Iterator[Folder]:
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """A zip whose table of contents can be read. Raises ``Refused``."""
-    with _Bounded(path) as file:
+    try:
+        bounded = _Bounded(path)
+    except OSError as error:
+        raise Refused(f"{path.name} cannot be opened ({error.strerror}); allow this program to read it.") from None
+    with bounded as file:
         try:
             archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, OverflowError, struct.error):
@@ -217,6 +225,7 @@ def open_image(content: bytes, size: int) -> Image.Image:
                 raise Unreadable(f"{image.width}×{image.height} pixels are too many")
             image.draft(None, (4 * size, 4 * size))  # lets a JPEG be decoded at a fraction of its size
             image.load()
+            image = ImageOps.exif_transpose(image)  # telephones keep how they were held beside the pixels
             if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
@@ -255,13 +264,13 @@ class _Bounded(io.FileIO):
 
 def safe_members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
     """The files of a zip, hidden ones left out, once all of them are harmless. Raises ``Refused``."""
-    members = [m for m in archive.infolist() if not m.is_dir()]
+    members = [m for m in archive.infolist() if not m.filename.endswith("/")]
     if len(members) > MAX_FILES:
         raise Refused(f"{name} holds more than {MAX_FILES:,} files; take a part of them.")
     packed, total = os.fstat(archive.fp.fileno()).st_size, 0
     for m in members:
         path, shown = m.filename.replace("\\", "/"), _show(m.filename)
-        if path.startswith("/") or path[1:2] == ":" or ".." in path.split("/"):
+        if not path or path.startswith("/") or path[1:2] == ":" or ".." in path.split("/"):
             raise Refused(f"{name} holds a file that would leave its folder ({shown}); such a zip is not read.")
         if stat.S_ISLNK(m.external_attr >> 16):
             raise Refused(f"{name} holds a link ({shown}); put the files themselves into it.")
@@ -287,7 +296,8 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) ->
     try:
         with archive.open(member) as file:
             content = file.read(MAX_FILE_BYTES + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OverflowError, OSError, ValueError):
+        # Entries may also point outside the file, or give a name that is no text.
         raise Refused(f"{name} is damaged at {_show(member.filename)}; make the zip anew.") from None
     if len(content) > MAX_FILE_BYTES:
         raise Refused(f"{_show(member.filename)} in {name} is larger than {MAX_FILE_BYTES // 1_000_000} MB.")

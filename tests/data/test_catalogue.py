@@ -45,6 +45,8 @@ def test_missing_folders_and_unknown_names(bare, tmp_path):
     assert availability(f"folder:{tmp_path}").ready
     assert availability("folder:/no/such/place").how == "missing"
     assert availability("imagenet").how == "missing"
+    for name in ("folder:/a\x1b[31m\0\udcff", "b\udcff\n"):
+        assert availability(name).sentence.isprintable()
     with pytest.raises(Refused, match="imagenet.*digits, shapes, mnist"):
         load("imagenet")
 

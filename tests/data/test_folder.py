@@ -106,6 +106,18 @@ def test_transparency_lies_on_white(tmp_path):
     assert (load(f"folder:{path}").train_images == 255).all()
 
 
+def test_photographs_are_upright(tmp_path):
+    """A picture whose upper half is white, stored lying on its side as telephones do."""
+    image = Image.new("L", (60, 60), 0)
+    image.paste(255, (0, 0, 30, 60))
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    image.save(out, "JPEG", exif=exif)
+    path = write_zip(tmp_path / "a.zip", {f"{c}/{i}.jpg": out.getvalue() for c in "ab" for i in range(5)})
+    images = load(f"folder:{path}").train_images
+    assert (images[:, :, :14] > 240).all() and (images[:, :, 18:] < 15).all()
+
+
 def test_unreadable_images_are_named_and_left_out(write):
     broken = picture(size=(200, 200), form="JPEG")
     path = write({**files(count=8), "cats/broken.jpg": broken[: len(broken) // 2], "dogs/text.png": b"hello"})
@@ -256,6 +268,22 @@ def test_damaged_zips(tmp_path, damage):
         content[entry + 8] |= 1
     else:
         content[entry + 10] = 99
+    path.write_bytes(content)
+    both_refuse(path, "a.zip")
+
+
+@pytest.mark.parametrize("trouble", ["name", "no name", "place"])
+def test_entries_that_contradict_the_table_of_contents(tmp_path, trouble):
+    path = write_zip(tmp_path / "a.zip", {name.replace("dogs", "dögs"): c for name, c in files().items()})
+    content = bytearray(path.read_bytes())
+    if trouble == "name":
+        at = content.index("dögs".encode())  # the first is the entry's own
+        content[at + 1] = 0xFF
+    elif trouble == "no name":
+        content[content.rindex("dögs".encode())] = 0
+    else:  # the first entry is said to lie before the file begins
+        end = content.rindex(b"PK\x05\x06")
+        content[end + 16 : end + 20] = struct.pack("<I", struct.unpack_from("<I", content, end + 16)[0] + 5000)
     path.write_bytes(content)
     both_refuse(path, "a.zip")
 
