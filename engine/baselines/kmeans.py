@@ -15,6 +15,7 @@ from engine.baselines.pick import Picked
 from engine.data.base import Dataset
 
 MAX_POINTS = 5000  # of a class that k-means looks at
+ITERATIONS = 30  # after which the centres hardly move; many centres of many pixels would take minutes to come to rest
 
 
 def centres(data: Dataset, ipc: int, seed: int, accel: Accel, progress: Callable[[float], None]) -> Picked:
@@ -63,4 +64,4 @@ def _fit(points: np.ndarray, k: int, seed: int) -> np.ndarray:
     """Centres (k, D) float32 of scikit-learn's k-means."""
     if k == 1:
         return points.mean(0, keepdims=True, dtype=np.float64).astype(np.float32)
-    return KMeans(k, n_init=1, max_iter=100, random_state=seed).fit(points).cluster_centers_.astype(np.float32)
+    return KMeans(k, n_init=1, max_iter=ITERATIONS, random_state=seed).fit(points).cluster_centers_.astype(np.float32)
