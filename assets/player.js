@@ -613,12 +613,13 @@ class Player {
     const metric = reel.metric;
     const now = atEnd && metric ? metric : frame;
     const facts = [];
-    if (now) {
+    if (this.reels.length > 1) facts.push(["step", this.step.toLocaleString("en")]);
+    else if (now) {
       facts.push(["step", now.step.toLocaleString("en")]);
       if (now.loss !== null && now.loss !== undefined) facts.push(["loss", short(now.loss)]);
       if (now.seconds !== null && now.seconds !== undefined) facts.push(["distilling", clock(now.seconds)]);
     }
-    if (atEnd && metric && reel.status === "running" && !this.evaluating(reel)) {
+    if (this.reels.length < 2 && atEnd && metric && reel.status === "running" && !this.evaluating(reel)) {
       if (metric.rate) facts.push(["steps/s", short(metric.rate)]);
       if (metric.eta !== null && metric.eta !== undefined) facts.push(["left", clock(metric.eta)]);
     }
