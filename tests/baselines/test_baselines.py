@@ -50,7 +50,8 @@ def data() -> Dataset:
 
 @pytest.fixture(autouse=True)
 def quick(home, monkeypatch):
-    monkeypatch.setattr(features, "MIN_STEPS", 20)
+    monkeypatch.setattr(features, "MIN_STEPS", 8)
+    monkeypatch.setattr(features, "BATCH", 16)
     monkeypatch.setattr(optimised, "WIDTH", 16)
 
 
@@ -207,6 +208,7 @@ def test_features_are_kept_and_survive_a_damaged_file(data, accel, home, monkeyp
 @pytest.mark.slow
 def test_features_separate_real_digits(accel, monkeypatch):
     monkeypatch.setattr(features, "MIN_STEPS", 60)
+    monkeypatch.setattr(features, "BATCH", 64)
     digits = load("digits")
     points = features.class_features(digits, 0, accel, lambda part: None).by_class
     means = torch.stack([p.mean(0) for p in points])
