@@ -8,6 +8,7 @@ import io
 import itertools
 import os
 import tarfile
+import tempfile
 import urllib.request
 import uuid
 import zipfile
@@ -152,24 +153,27 @@ def _decode(archive: zipfile.ZipFile, names: list[str]) -> np.ndarray:
 
 
 def download(name: str, progress: Progress | None = None) -> None:
-    """Fetch a dataset's archives into ``LIMBECK_HOME/data`` and unpack them where ``locate`` finds them.
+    """Fetch a dataset's archives and unpack them into ``LIMBECK_HOME/data``, where ``locate`` finds them.
 
-    The archives are fetched here, with progress, time limits and a file written aside; torchvision then finds them
-    complete, checks their MD5 sums and unpacks them. Raises ``Refused`` when that does not work out.
+    The archives are fetched here, with progress and time limits; torchvision then finds them complete, checks their MD5
+    sums and unpacks them. All of that happens in a folder aside, and only whole files are moved from there: whatever
+    interrupts it leaves no dataset that looks complete and is not. Raises ``Refused`` when it does not work out.
     """
     info, target = DATASETS[name], download_folder()
     try:
-        files = list(_archives(name, target))
-        for number, (path, urls, md5) in enumerate(files):
-            if path.exists() and check_integrity(path, md5):
-                continue
-            what = f"Downloading {info.title}" + (f", file {number + 1} of {len(files)}." if len(files) > 1 else ".")
-            _fetch_any(urls, path, md5, lambda part, what=what: progress(part, what) if progress else None)
-        if progress:
-            progress(1.0, f"Unpacking {info.title}.")
-        for train in (True, False):
-            split = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
-            SOURCES[name](target, download=True, **split)
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target, prefix=".incoming-") as stage:
+            files = list(_archives(name, Path(stage)))
+            for number, (path, urls, md5) in enumerate(files):
+                of = f", file {number + 1} of {len(files)}" if len(files) > 1 else ""
+                what = f"Downloading {info.title}{of}."
+                _fetch_any(urls, path, md5, lambda part, what=what: progress(part, what) if progress else None)
+            if progress:
+                progress(1.0, f"Unpacking {info.title}.")
+            for train in (True, False):
+                split = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
+                SOURCES[name](stage, download=True, **split)
+            _move_files(Path(stage), target, leave={path for path, _, _ in files if path.suffix == ".gz"})
     except (OSError, RuntimeError, http.client.HTTPException, tarfile.TarError, EOFError, ValueError) as error:
         if isinstance(error, Refused):
             raise
@@ -179,6 +183,14 @@ def download(name: str, progress: Progress | None = None) -> None:
             f"{info.title} is not on this machine and could not be downloaded ({reason}). Connect to the internet and "
             f"try again, or put its files ({needs}) into a folder and set LIMBECK_DATA to it. {_there()}"
         ) from None
+
+
+def _move_files(stage: Path, target: Path, leave: set[Path]) -> None:
+    """Move all files under ``stage`` but ``leave`` to the same place under ``target``."""
+    for path in sorted(p for p in stage.rglob("*") if p.is_file() and p not in leave):
+        place = target / path.relative_to(stage)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, place)
 
 
 def _there() -> str:
@@ -212,16 +224,11 @@ def _fetch_any(urls: list[str], path: Path, md5: str, progress: Callable[[float]
 
 def _fetch(url: str, path: Path, md5: str, progress: Callable[[float], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{uuid.uuid4().hex}")
     request = urllib.request.Request(url, headers={"User-Agent": "limbeck"})
-    try:
-        with urllib.request.urlopen(request, timeout=20) as response, aside.open("wb") as file:
-            total = int(response.headers.get("Content-Length") or 0)
-            while block := response.read(1 << 18):
-                file.write(block)
-                progress(min(file.tell() / total, 1.0) if total else 0.0)
-        if not check_integrity(aside, md5):
-            raise OSError(f"{path.name} arrived damaged")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with urllib.request.urlopen(request, timeout=20) as response, path.open("wb") as file:
+        total = int(response.headers.get("Content-Length") or 0)
+        while block := response.read(1 << 18):
+            file.write(block)
+            progress(min(file.tell() / total, 1.0) if total else 0.0)
+    if not check_integrity(path, md5):
+        raise OSError(f"{path.name} arrived damaged")

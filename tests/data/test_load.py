@@ -1,7 +1,10 @@
 import bz2
 import gzip
+import hashlib
 import os
+import pickle
 import struct
+import tarfile
 import time
 import urllib.error
 import zipfile
@@ -9,6 +12,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from PIL import Image
 
@@ -62,6 +66,9 @@ def test_split_keeps_every_class_on_both_sides():
 
 
 # ---- MNIST's format, USPS, downloads --------------------------------------------------------------------------------
+
+
+MNIST_FILE = "train-images-idx3-ubyte"
 
 
 def write_idx(folder, count=20):
@@ -157,9 +164,7 @@ def test_download_with_progress(home, monkeypatch, tmp_path):
         asked.append(request.full_url)
         return Response(served[request.full_url.rsplit("/", 1)[1]])
 
-    import hashlib
-
-    sums = [(name, hashlib.md5(served[name]).hexdigest()) for name, _ in downloads.SOURCES["mnist"].resources]
+    sums = [(name, md5(served[name])) for name, _ in downloads.SOURCES["mnist"].resources]
     monkeypatch.setattr(downloads.SOURCES["mnist"], "resources", sums)
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
     assert load("mnist", progress=lambda part, what: heard.append((part, what))).train_images.shape[0] == 20
@@ -169,13 +174,81 @@ def test_download_with_progress(home, monkeypatch, tmp_path):
     assert len(asked) == 4
 
 
+class Served(BytesIO):
+    headers = {}
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
+
+
+@pytest.mark.parametrize(("name", "count"), [("cifar10", 10), ("cifar100", 100)])
+def test_the_archives_of_cifar(home, monkeypatch, name, count):
+    """An archive in the official layout, whose sums are made the expected ones: fetched, unpacked, read."""
+    monkeypatch.delenv("LIMBECK_DATA", raising=False)
+    source, key = downloads.SOURCES[name], "labels" if name == "cifar10" else "fine_labels"
+    packed = BytesIO()
+    sums = {}
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+
+        def add(file, content):
+            content = pickle.dumps(content)
+            info = tarfile.TarInfo(f"{source.base_folder}/{file}")
+            info.size, sums[file] = len(content), md5(content)
+            tar.addfile(info, BytesIO(content))
+
+        pixels = np.zeros((count, 3, 32, 32), np.uint8)
+        pixels[:, 2, 5, 9] = 255  # blue, sixth row, tenth column
+        for file, _ in source.train_list + source.test_list:
+            add(file, {"data": pixels.reshape(count, -1), key: list(range(count))})
+        add(source.meta["filename"], {source.meta["key"]: list(DATASETS[name].classes)})
+    for part in ("train_list", "test_list"):
+        monkeypatch.setattr(source, part, [[file, sums[file]] for file, _ in getattr(source, part)])
+    monkeypatch.setattr(source, "meta", {**source.meta, "md5": sums[source.meta["filename"]]})
+    monkeypatch.setattr(source, "tgz_md5", md5(packed.getvalue()))
+    monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: Served(packed.getvalue()))
+    found = load(name)
+    assert found.test_images.shape == (count, 3, 32, 32) and found.test_labels.tolist() == list(range(count))
+    assert found.test_images[0].nonzero().tolist() == [[2, 5, 9]]
+    assert not list(home.rglob("*.gz")) and not list(home.rglob(".incoming*"))
+
+
+def test_svhn(datadir, monkeypatch):
+    lists = {}
+    for split, n in (("train", 20), ("test", 10)):
+        pixels = np.zeros((32, 32, 3, n), np.uint8)
+        pixels[5, 9, 2] = 255
+        file = datadir / f"{split}_32x32.mat"
+        scipy.io.savemat(file, {"X": pixels, "y": (np.arange(n) % 10 + 1)[:, None]})  # 10 stands for zero
+        lists[split] = ["", file.name, md5(file.read_bytes())]
+    monkeypatch.setattr(downloads.SOURCES["svhn"], "split_list", lists)
+    svhn = load("svhn")
+    assert svhn.train_images.shape == (20, 3, 32, 32) and svhn.test_images[0].nonzero().tolist() == [[2, 5, 9]]
+    assert svhn.test_labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0] and not svhn.flips
+
+
+def test_a_download_that_is_interrupted_leaves_nothing(home, monkeypatch, tmp_path):
+    """Killed or stopped while it unpacks, there is no dataset afterwards that only looks complete."""
+    monkeypatch.delenv("LIMBECK_DATA", raising=False)
+    mnist = downloads.SOURCES["mnist"]
+    monkeypatch.setattr(mnist, "resources", [])
+
+    def half_done(self):
+        write_idx(tmp_path / "half")
+        os.makedirs(self.raw_folder)
+        (tmp_path / "half" / MNIST_FILE).rename(os.path.join(self.raw_folder, MNIST_FILE))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mnist, "download", half_done)
+    with pytest.raises(KeyboardInterrupt):
+        load("mnist")
+    assert not [file for file in home.rglob("*") if file.is_file()]
+
+
 def test_a_file_that_arrives_damaged_is_refused(home, monkeypatch):
     monkeypatch.delenv("LIMBECK_DATA", raising=False)
 
-    class Response(BytesIO):
-        headers = {}
-
-    monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: Response(b"not what was asked for"))
+    monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: Served(b"not what was asked for"))
     with pytest.raises(Refused, match="arrived damaged"):
         load("usps")
     assert not [file for file in home.rglob("*") if file.is_file()]
