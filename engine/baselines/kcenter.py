@@ -25,9 +25,12 @@ def spread(points: Tensor, count: int) -> Tensor:
     """Indices (count,) of points (N, D): nearest to the mean, then argmax over i of min over taken s of ‖f_i - f_s‖."""
     points = points.double()
     out = [int((points - points.mean(0)).square().sum(1).argmin())]
+    squares = points.square().sum(1)
     nearest = torch.full((len(points),), torch.inf, dtype=torch.float64)
     for _ in range(count - 1):
-        nearest = torch.minimum(nearest, (points - points[out[-1]]).square().sum(1))
+        # ‖f - s‖² = ‖f‖² + ‖s‖² - 2 f·s; rounding may take it a little below zero.
+        distances = squares + squares[out[-1]] - 2 * points @ points[out[-1]]
+        nearest = torch.minimum(nearest, distances.clamp_min(0))
         nearest[out[-1]] = -1  # never again, even when every other point lies on a taken one
         out.append(int(nearest.argmax()))
     return torch.tensor(out)
