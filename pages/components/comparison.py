@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 from collections import Counter
 from typing import Any
 
@@ -195,7 +196,7 @@ def chart(table: pd.DataFrame, key: tuple[str, str, str], dark: bool = False) ->
             hovertemplate="%{y}<br>%{x:.1f} ± %{customdata[0]:.1f} %, %{customdata[1]} students<extra></extra>",
         )
     figure.update_layout(
-        height=130 + 46 * len(same),
+        height=130 + 58 * len(same),
         margin={"l": 8, "r": 16, "t": 8, "b": 8},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 14, "color": ink}},
         font={"size": 15, "color": ink},
@@ -207,11 +208,11 @@ def chart(table: pd.DataFrame, key: tuple[str, str, str], dark: bool = False) ->
             "zeroline": False,
             "tickfont": {"size": 15, "color": ink},
         },
-        yaxis={
-            "categoryorder": "array",
-            "categoryarray": list(same["name"]),
-            "automargin": True,
-            "tickfont": {"size": 15, "color": ink},
-        },
+        yaxis={"categoryorder": "array", "categoryarray": list(same["name"]), "showticklabels": False},
     )
+    for name in same["name"]:  # above its row, where a phone has room for it too
+        figure.add_annotation(
+            x=0, xref="paper", xanchor="left", y=name, yshift=17, text=html.escape(name), showarrow=False,
+            font={"size": 15, "color": ink},
+        )  # fmt: skip
     return figure
