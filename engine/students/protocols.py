@@ -85,7 +85,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "A narrow ConvNet trained for seconds: follows a run while it works, and compares runs roughly.",
             "convnet",
             width=32,
-            steps=((10, 60), (100, 80), (1000, 160)),
+            steps=((10, 40), (100, 80), (1000, 160)),
             rate=0.05,
             batch=64,
         ),

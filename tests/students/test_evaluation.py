@@ -35,7 +35,7 @@ def test_slices_grow_to_one_and_leave_the_global_generator_alone(data, cpu):
     slices = evaluate_slices(make_set(data), data, "quick", seeds=2, accel=cpu)
     fractions = list(slices)
     assert torch.equal(before, torch.random.get_rng_state())
-    assert len(fractions) > 100 and fractions == sorted(fractions)
+    assert len(fractions) > 80 and fractions == sorted(fractions)
     assert 0 < fractions[0] < 0.05 and fractions[-1] == pytest.approx(1)
 
 
