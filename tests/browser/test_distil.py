@@ -36,13 +36,13 @@ def step(page: Page) -> int:
 
 @pytest.mark.slow
 def test_from_the_click_to_a_result(page: Page, server: Server, idle: Store) -> None:
-    run = distil(page, server, v=1, d="digits", m="dm", ipc=1, n=40, st=2, p="quick")
+    run = distil(page, server, v=1, d="digits", m="dm", ipc=1, n=12, st=2, p="quick")
     expect(page.get_by_text("Finished", exact=True)).to_be_visible(timeout=240_000)
     expect(page.get_by_test_id("stMetric").filter(has_text="Test accuracy")).to_contain_text("%")
     expect(page.get_by_text("2 students, quick protocol")).to_be_visible()
     film = json.loads(server.get(f"/api/runs/{run}/frames"))
-    assert film["frames"][0][0] == 0 and film["frames"][-1][0] == 40
-    first, last = (server.get(f"/api/runs/{run}/frames/{n}.webp") for n in (0, 40))
+    assert film["frames"][0][0] == 0 and film["frames"][-1][0] == 12
+    first, last = (server.get(f"/api/runs/{run}/frames/{n}.webp") for n in (0, 12))
     assert first != last, "the images have changed"
     with page.expect_download() as download:
         page.get_by_role("button", name="Images (.zip)").click()
