@@ -16,6 +16,13 @@ import torch
 from engine.errors import Refused
 from engine.home import cache_folder
 
+COMPILING = "limbeck-compiles"  # the name of the threads that compile
+
+
+def compiling() -> bool:
+    """Whether something is being compiled in the background."""
+    return any(thread.name == COMPILING for thread in threading.enumerate())
+
 
 @dataclass(frozen=True)
 class Accel:
@@ -91,7 +98,9 @@ class _Compiled:
             return self._compile(signature, modes, args)
         if self.thread is None or not self.thread.is_alive():
             example = tuple(_detached_copy(a) for a in args)
-            self.thread = threading.Thread(target=self._compile, args=(signature, modes, example), daemon=True)
+            self.thread = threading.Thread(
+                target=self._compile, args=(signature, modes, example), daemon=True, name=COMPILING
+            )
             self.thread.start()
         return self.meanwhile(*args)
 
