@@ -110,7 +110,7 @@ def first_picture() -> None:
     """Something alive: the latest finished run as a replay, or an invitation."""
     for run in store().runs(kinds=("distill",), statuses=ENDED_WELL, limit=20):
         if len(store().frames(run.id)) > 1:
-            player([run], key="player", height=HEIGHT, badge=f"Replay: {run.title}", autoplay=True)
+            player([run], key="replay", height=HEIGHT, badge=f"Replay: {run.title}", autoplay=True)
             return
     with st.container(
         key="empty", border=True, horizontal_alignment="center", vertical_alignment="center", height="stretch"
@@ -172,7 +172,7 @@ def how_it_works(method: str) -> None:
 def view(run: Run) -> None:
     picture, side = st.columns(SPLIT, gap="medium")
     with picture:
-        player([run], key="player", height=HEIGHT, message=waiting(run))
+        player([run], key="film", height=HEIGHT, message=waiting(run))
     with side, st.container(key="panel", gap="xsmall"):
         st.title(heading(run), anchor=False)
         active = run.status in ACTIVE
@@ -309,8 +309,8 @@ def curves(run: Run, events: dict[str, list[Event]]) -> None:
 def afterwards(run: Run) -> None:
     """What one can do with a run that has ended."""
     folder = store().result_folder(run.id)
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        if folder is not None:
+    if folder is not None:
+        with st.container(horizontal=True, gap="small"):
             st.download_button(
                 "Images (.zip)", lambda: export_zip(folder), f"limbeck-{run.id}.zip", "application/zip",
                 icon=":material/download:", on_click="ignore", help="safetensors and JSON, readable without Limbeck.",
@@ -318,18 +318,19 @@ def afterwards(run: Run) -> None:
             papers = folder / "papers.pt"
             if papers.is_file():
                 st.download_button(
-                    "For the papers' code (.pt)", papers.read_bytes, f"limbeck-{run.id}.pt",
-                    "application/octet-stream", icon=":material/download:", on_click="ignore",
+                    "Papers' code (.pt)", papers.read_bytes, f"limbeck-{run.id}.pt", "application/octet-stream",
+                    icon=":material/download:", on_click="ignore",
                     help="The tuple of images and labels that the published code of these methods reads.",
                 )  # fmt: skip
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        if run.kind == "distill":
+            st.button(
+                "Change the settings", icon=":material/tune:", on_click=set_up,
+                args=(RunSpec.model_validate(run.spec).flat(),), help="Back to the form, filled as for this run.",
+            )  # fmt: skip
         st.page_link(
             "pages/compare.py", label="Compare", icon=":material/compare:",
             query_params={"dataset": run.dataset, "runs": run.id},
-        )  # fmt: skip
-    if run.kind == "distill":
-        st.button(
-            "Change settings, distil again", icon=":material/tune:", on_click=set_up, width="stretch",
-            args=(RunSpec.model_validate(run.spec).flat(),),
         )  # fmt: skip
 
 

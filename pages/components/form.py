@@ -236,6 +236,7 @@ def form() -> dict[str, Any]:
                     values[name] = _draw(table[name], method)
     with st.popover("More settings", icon=":material/tune:", width="stretch"):
         advanced = [row for row in table.values() if row.name not in {name for pair in basic for name in pair}]
+        advanced.sort(key=lambda row: row.kind == "bool")  # switches are less tall: together at the end
         for first in range(0, len(advanced), 2):
             for column, row in zip(
                 st.columns(2, vertical_alignment="bottom"), advanced[first : first + 2], strict=False

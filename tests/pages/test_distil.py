@@ -161,7 +161,7 @@ def test_a_finished_run_shows_its_accuracy_with_protocol_and_students(store):
 
 def test_a_finished_run_can_be_taken_up_again_as_a_form(store):
     at = opened(run=a_run(store))
-    by_label(at.button, "Change settings, distil again").click().run()
+    by_label(at.button, "Change the settings").click().run()
     assert not at.exception
     assert at.title[0].value == "Distil"
     assert by_label(at.number_input, "Images per class").value == 2
