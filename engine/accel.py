@@ -17,6 +17,7 @@ from engine.errors import Refused
 from engine.home import cache_folder
 
 COMPILING = "limbeck-compiles"  # the name of the threads that compile
+_one_at_a_time = threading.Lock()  # several compilations at once only delay the first that is ready
 
 
 def compiling() -> bool:
@@ -105,7 +106,14 @@ class _Compiled:
         return self.meanwhile(*args)
 
     def _compile(self, signature: Any, modes: _Modes, args: tuple[Any, ...]) -> Any:
+        with _one_at_a_time:
+            return self._compile_now(signature, modes, args)
+
+    def _compile_now(self, signature: Any, modes: _Modes, args: tuple[Any, ...]) -> Any:
         began = time.perf_counter()
+        if self.background and hasattr(os, "setpriority"):
+            with contextlib.suppress(OSError):  # on Linux this is the thread's own priority: the run goes first
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
         try:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
             fast = self.fast or torch.compile(self.function, dynamic=False)

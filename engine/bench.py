@@ -160,8 +160,8 @@ def _parameters(network: str, channels: int, size: int, images: torch.Tensor, se
 
 # name -> (method, values, the paper's variant, ours)
 STEPS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
-    "dm": ("dm", {"ipc": 10}, {"variant": "plain"}, {"variant": "bank"}),
-    "dc": ("dc", {"ipc": 1}, {"variant": "plain"}, {"variant": "bank"}),
+    "dm": ("dm", {"ipc": 10}, {"variant": "plain", "batch_real": 256}, {"variant": "bank"}),
+    "dc": ("dc", {"ipc": 1}, {"variant": "plain", "batch_real": 256}, {"variant": "bank"}),
     "frepo": ("frepo", {"ipc": 10, "batch_real": 1024}, {"reuse": 1, "advance": 1}, {}),
 }
 

@@ -94,10 +94,10 @@ PRESETS: dict[str, Preset] = {
             {"dataset": "mnist", "method": "dc", "ipc": 1, "init": "real", "minutes": 2},
         ),
         Preset(
-            "mnist-dm-10",
+            "mnist-10",
             "MNIST, ten images each",
             "60,000 handwritten digits become a hundred images by matching feature means.",
-            {"dataset": "mnist", "method": "dm", "ipc": 10, "init": "real", "minutes": 5},
+            {"dataset": "mnist", "method": "dm", "ipc": 10, "init": "kmeans", "minutes": 5},
         ),
         Preset(
             "cifar10-frepo-1",
@@ -109,8 +109,8 @@ PRESETS: dict[str, Preset] = {
                 "ipc": 1,
                 "init": "real",
                 "minutes": 5,
-                "network": "convnet-wide",
                 "zca": True,
+                "lr_img": 0.01,
             },
         ),
         Preset(
@@ -123,8 +123,8 @@ PRESETS: dict[str, Preset] = {
                 "ipc": 10,
                 "init": "real",
                 "minutes": 5,
-                "network": "convnet-wide",
                 "zca": True,
+                "lr_img": 0.01,
             },
         ),
         Preset(

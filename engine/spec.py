@@ -47,7 +47,13 @@ class DMParameters(_Frozen):
     )
     lr_img: float = field(1.0, "Image learning rate", "lr", "Step size of SGD on the pixels.", ge=1e-4, le=1e4)
     batch_real: int = field(
-        256, "Real images per class and step", "br", "How many real images estimate a class mean.", True, ge=1, le=2048
+        128,
+        "Real images per class",
+        "br",
+        "How many real images estimate a class mean; 256 in the paper.",
+        True,
+        ge=1,
+        le=2048,
     )
     augment: bool = field(
         True,
@@ -69,25 +75,37 @@ class DMParameters(_Frozen):
     )
 
 
+BANK_NEEDS_IPC_1 = (
+    "Gradient matching with the bank works at 1 image per class only, because beyond that the network is trained "
+    "between updates. Choose the variant plain (or auto), or 1 image per class."
+)
+
+
 class DCParameters(_Frozen):
     """Gradient matching."""
 
-    variant: Literal["bank", "plain"] = field(
-        "bank",
+    variant: Literal["auto", "bank", "plain"] = field(
+        "auto",
         "Variant",
         "var",
         "plain: real gradients are computed anew each step, as in the paper. bank (IPC 1 only): the class gradients "
-        "of a pool of random networks are computed once and refreshed slowly.",
+        "of a pool of random networks are computed once and refreshed slowly. auto: bank at IPC 1, else plain.",
     )
     lr_img: float = field(0.1, "Image learning rate", "lr", "Step size of SGD on the pixels.", ge=1e-4, le=1e4)
     batch_real: int = field(
-        256, "Real images per class and step", "br", "How many real images a class gradient sees.", True, ge=1, le=2048
+        64,
+        "Real images per class",
+        "br",
+        "How many real images a class gradient sees; 256 in the paper.",
+        True,
+        ge=1,
+        le=2048,
     )
     bank_size: int = field(
         16, "Networks in the bank", "bank", "Random networks whose class gradients are kept.", True, ge=1, le=256
     )
     refresh: int = field(
-        2,
+        1,
         "Steps per class refresh",
         "ref",
         "The bank looks at the real images of one more class every so many steps.",

@@ -30,7 +30,7 @@ from engine.distill.base import StepReport, check_finite
 from engine.distill.images import class_batch, finished, initial_images, network_key, new_seed, to_space, whitening
 from engine.errors import Refused
 from engine.networks import make_network
-from engine.spec import DCParameters, RunSpec
+from engine.spec import BANK_NEEDS_IPC_1, DCParameters, RunSpec
 from engine.synthetic import SyntheticSet
 
 NET_LR = 0.01  # plain SGD on the network, inside one trajectory
@@ -64,7 +64,7 @@ def loops(ipc: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=4)
 def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ...]:
-    """(gradient and loss in the images, gradient in the parameters); kept for later runs."""
+    """(gradient and loss in the images, gradient in the parameters, the same never compiled); kept for later runs."""
 
     def build() -> tuple[Callable[..., Any], ...]:
         network = make_network(*key)
@@ -80,7 +80,7 @@ def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ..
 
         return grad_and_value(objective), grad(loss)
 
-    return accel.programs(build)
+    return *accel.programs(build), build()[1]
 
 
 class Method:
@@ -89,11 +89,9 @@ class Method:
     def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
         assert isinstance(spec.parameters, DCParameters)
         self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
-        if self.own.variant == "bank" and spec.ipc > 1:
-            raise Refused(
-                "Gradient matching with the bank works at 1 image per class only, because beyond that the network is "
-                "trained between updates. Choose the variant “plain”, or 1 image per class."
-            )
+        self.banked = self.own.variant == "bank" or (self.own.variant == "auto" and spec.ipc == 1)
+        if self.banked and spec.ipc > 1:
+            raise Refused(BANK_NEEDS_IPC_1)
         self.generator = torch.Generator().manual_seed(spec.seed)
         self.zca = whitening(data) if spec.zca else None
         images, self.classes = initial_images(spec, data, self.zca)
@@ -105,12 +103,12 @@ class Method:
         own = self.own
         self.bank = Bank(own.bank_size, own.refresh, len(data.classes), self._begin, self._see, self.generator)
         self.count = 0
-        self._image_gradient, self._gradient = programs(self.key, accel)
+        self._image_gradient, self._gradient, self._rough_gradient = programs(self.key, accel)
 
     # ---- the method ----
 
     def step(self) -> StepReport:
-        if self.own.variant == "bank":
+        if self.banked:
             view = self.bank.draw()
         elif self.count % self.outer == 0:
             view = self.bank.whole()  # a fresh network
@@ -125,7 +123,7 @@ class Method:
         self.images.grad = gradient.flatten(0, 1).to(self.images)
         self.optimiser.step()
         self.count += 1
-        if self.own.variant == "plain" and self.count % self.outer:
+        if not self.banked and self.count % self.outer:
             self._train_network()
         return StepReport(self.count, float(loss))
 
@@ -154,7 +152,8 @@ class Method:
         """The gradient of the loss on a fresh real batch of class ``c``, by parameter."""
         picked = class_batch(self.data, c, math.ceil(self.own.batch_real * share), self.generator)
         real = to_space(self.data, picked, self.zca).to(self.accel.device)
-        gradient = self._gradient(view["params"], real, torch.full((len(real),), c, device=real.device))
+        look = self._gradient if share == 1 else self._rough_gradient  # one call a class is not worth compiling
+        gradient = look(view["params"], real, torch.full((len(real),), c, device=real.device))
         return {k: g.float() for k, g in gradient.items()}
 
     # ---- the result and the state ----

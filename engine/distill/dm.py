@@ -41,7 +41,7 @@ def matching_loss(features: Tensor, means: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ...]:
-    """(gradient and loss in the images, features) as functions of a network's parameters; kept for later runs."""
+    """(gradient and loss in the images, features, the same never compiled) given a network's parameters; kept."""
 
     def build() -> tuple[Callable[..., Any], ...]:
         body = make_network(*key).body
@@ -56,7 +56,7 @@ def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ..
 
         return grad_and_value(objective), embed
 
-    return accel.programs(build)
+    return *accel.programs(build), build()[1]
 
 
 class Method:
@@ -75,7 +75,7 @@ class Method:
         own = self.own
         self.bank = Bank(own.bank_size, own.refresh, len(data.classes), self._begin, self._see, self.generator)
         self.count = 0
-        self._gradient, self._embed = programs(self.key, accel)
+        self._gradient, self._embed, self._rough_embed = programs(self.key, accel)
 
     # ---- the method ----
 
@@ -103,8 +103,9 @@ class Method:
         picked = class_batch(self.data, c, math.ceil(self.own.batch_real * share), self.generator)
         real = to_space(self.data, picked, self.zca).to(self.accel.device)
         real = apply(real, Draw(*view["augmentation"])) if self.own.augment else real
+        look = self._embed if share == 1 else self._rough_embed  # one call a class is not worth compiling
         with torch.no_grad():
-            return self._embed(view["params"], real).mean(0)
+            return look(view["params"], real).mean(0)
 
     # ---- the result and the state ----
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from engine.data.catalogue import FOLDER, availability
 from engine.data.folder_check import opened
 from engine.errors import Refused
+from engine.spec import BANK_NEEDS_IPC_1
 
 TENSOR_FILES = (".pt", ".pth", ".npz")  # images and labels that do not say which dataset they stand for
 
@@ -21,10 +22,7 @@ def check(spec: BaseModel) -> None:
     """
     values = spec.model_dump()
     if values.get("method") == "dc" and values["ipc"] > 1 and values["parameters"]["variant"] == "bank":
-        raise Refused(
-            "Gradient matching with the bank works at 1 image per class only, because beyond that the network is "
-            "trained between updates. Choose the variant “plain” (--variant plain), or 1 image per class."
-        )
+        raise Refused(BANK_NEEDS_IPC_1)
     if values.get("dataset"):
         check_dataset(values["dataset"])
         if values["dataset"].startswith(FOLDER) and "ipc" in values:
