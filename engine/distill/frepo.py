@@ -119,7 +119,7 @@ class Method:
                 net.update(self._young())
             else:
                 self._look(net)
-        return StepReport(self.count, float(loss), {"margin": -float(margin)})
+        return StepReport(self.count, float(loss - margin), {"margin": -float(margin)})
 
     # ---- the pool ----
 
