@@ -10,12 +10,13 @@ from pathlib import Path
 from engine.errors import Refused
 
 PARTS = ("synthetic.safetensors", "synthetic.json")
+PAPERS = "papers.pt"  # worth having along; sets that were never a run's result have none
 
 README = """A synthetic training set: {title}
 
 synthetic.safetensors  the tensors: images (N, C, H, W) float32, labels (N,) whole numbers or (N, K) float32
 synthetic.json         classes, mean and std of the channels, kind, protocol, and where the set came from
-
+{papers}
 The images are in the space a network is trained in: (pixels in [0, 1] - mean) / std{zca_note}. Prepare test images the
 same way. To train on it:
 
@@ -31,6 +32,8 @@ same way. To train on it:
         opt.step()
 {zca_code}"""
 
+PAPERS_NOTE = """papers.pt              the tuple (images, labels) as the papers' code reads it{unwhitened}
+"""
 ZCA_NOTE = ",\nthen whitened by the regularised ZCA transform kept beside them (zca.*)"
 ZCA_CODE = """
 Whitening of normalised test images x (N, C, H, W):
@@ -46,21 +49,25 @@ SOFT = "(torch.nn.functional.mse_loss(net(images), labels) / 2).backward()  # le
 def export_zip(folder: Path) -> bytes:
     """A zip of the set saved in ``folder``: its tensors, its json, and a README that says how to train on it.
 
-    Raises ``Refused`` when there is no set.
+    ``papers.pt``, where it lies beside them, comes along. Raises ``Refused`` when there is no set.
     """
     try:
         parts = {name: (folder / name).read_bytes() for name in PARTS}
         meta = json.loads(parts["synthetic.json"])
         size = int.from_bytes(parts["synthetic.safetensors"][:8], "little")
         header = json.loads(parts["synthetic.safetensors"][8 : 8 + size])
-        soft = len(header["labels"]["shape"]) == 2
+        count, soft = header["images"]["shape"][0], len(header["labels"]["shape"]) == 2
+        whitened, dataset = "zca_base" in meta, meta.get("dataset", "a dataset")
+        if (folder / PAPERS).is_file():
+            parts[PAPERS] = (folder / PAPERS).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise Refused("There is no synthetic set to download yet; wait for the run to finish.") from None
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, LookupError, TypeError, AttributeError, OSError):
         raise Refused("The synthetic set of this run cannot be read; distil it again.") from None
-    whitened = "zca_base" in meta
+    unwhitened = ", not whitened" if whitened else ""
     readme = README.format(
-        title=f"{header['images']['shape'][0]} images that stand for {meta.get('dataset', 'a dataset')}.",
+        title=f"{count} images that stand for {dataset}.",
+        papers=PAPERS_NOTE.format(unwhitened=unwhitened) if PAPERS in parts else "",
         zca_note=ZCA_NOTE if whitened else "",
         zca_code=ZCA_CODE if whitened else "",
         loss=SOFT if soft else HARD,

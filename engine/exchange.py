@@ -10,7 +10,6 @@ import os
 import struct
 import uuid
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from engine.synthetic import MAX_IMAGES, SyntheticSet
 __all__ = ["export_pt", "export_zip", "import_pt"]
 
 MAX_BYTES = 500_000_000
+MAX_DEPTH = 5  # of lists in lists; a list in a file may even hold itself
 LABELS_MAX_BYTES = 50_000_000
 IMAGE_KEYS = ("images", "image", "x", "data", "syn_images", "image_syn")
 LABEL_KEYS = ("labels", "label", "y", "targets", "syn_labels", "label_syn")
@@ -123,8 +123,12 @@ def export_pt(synthetic: SyntheticSet, path: Path) -> None:
 
 def _read(path: Path, limit: int) -> Any:
     """What a file holds: tensors and plain containers, nothing that was executed."""
-    if not path.is_file():
-        raise Refused(f"There is no file {path.name}.")
+    try:
+        there = path.is_file()
+    except OSError:  # a name too long, a folder that may not be entered
+        there = False
+    if not there:
+        raise Refused(f"There is no file {path.name[:80]}.")
     if path.suffix.lower() not in (".pt", ".pth", ".npz"):
         raise Refused(f"{path.name} is neither a .pt nor an .npz file.")
     _check_size(path, limit)
@@ -156,27 +160,29 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {str(key): torch.from_numpy(np.ascontiguousarray(arrays[key])) for key in list(arrays)[:10]}
-    except (ValueError, TypeError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except Exception:  # zip, header, array, memory: as many kinds, and as little use to a reader
         raise Refused(f"{path.name} cannot be read as an .npz of plain arrays; save numbers, not objects.") from None
 
 
-def _split(content: Any, name: str) -> tuple[Tensor, Tensor | None]:
+def _split(content: Any, name: str, depth: int = 0) -> tuple[Tensor, Tensor | None]:
     """Images and, where they are there, labels."""
+    if depth > MAX_DEPTH:
+        raise Refused(f"{name} holds lists in lists in lists; it needs a tuple (images, labels) of tensors.")
     if isinstance(content, Mapping):
         data = content.get("data")
         if isinstance(data, list | tuple) and data:  # the DC code: one entry per experiment
-            return _split(data[-1] if isinstance(data[-1], list | tuple) else data, name)
+            return _split(data[-1] if isinstance(data[-1], list | tuple) else data, name, depth + 1)
         images = _by_key(content, IMAGE_KEYS)
         if images is not None:
             return images, _by_key(content, LABEL_KEYS)
-        keys = ", ".join(str(key)[:20] for key in list(content)[:5]) or "nothing"
+        keys = ", ".join(ascii(key).strip("'")[:20] for key in list(content)[:5]) or "nothing"
         raise Refused(f"{name} is a dictionary of {keys}; it needs “images” (and “labels”).")
     if isinstance(content, Tensor):
         return content, None
     if isinstance(content, list | tuple) and len(content) >= 2 and all(isinstance(t, Tensor) for t in content[:2]):
         return content[0], content[1]
     if isinstance(content, list | tuple) and len(content) == 1:
-        return (content[0], None) if isinstance(content[0], Tensor) else _split(content[0], name)
+        return (content[0], None) if isinstance(content[0], Tensor) else _split(content[0], name, depth + 1)
     raise Refused(
         f"{name} holds {_kind(content)}; it needs images as a tensor, or a tuple (images, labels) of tensors."
     )
@@ -197,7 +203,7 @@ def _kind(content: Any) -> str:
 
 def _check_images(images: Tensor, dataset: Dataset, name: str) -> Tensor:
     """Images as float32 (N, C, H, W) of the dataset's channels and size, finite; bytes become pixels in [0, 1]."""
-    if images.layout != torch.strided or images.is_quantized or images.is_complex() or images.dtype == torch.bool:
+    if not _plain(images) or images.dtype == torch.bool:
         raise Refused(f"The images in {name} are no dense tensor of real numbers.")
     if images.ndim != 4 or not 0 < len(images) <= MAX_IMAGES:
         raise Refused(f"The images in {name} are shaped {_shape(images)}; needed are 1 to {MAX_IMAGES:,} as N×C×H×W.")
@@ -218,11 +224,16 @@ def _check_images(images: Tensor, dataset: Dataset, name: str) -> Tensor:
     return images
 
 
+def _plain(tensor: Tensor) -> bool:
+    """Whether a tensor is dense, real and has values at all, which one on torch's meta device has not."""
+    return tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_complex() or tensor.is_meta)
+
+
 def _check_labels(labels: Tensor, count: int, dataset: Dataset) -> Tensor:
     """Labels as (N,) int64 or (N, K) float32."""
     classes = len(dataset.classes)
     labels = labels.detach()
-    if labels.layout != torch.strided or labels.is_quantized or labels.is_complex():
+    if not _plain(labels):
         raise Refused("The labels are no dense tensor of numbers.")
     if labels.ndim == 2 and labels.shape[1] == 1 and classes > 1:
         labels = labels.squeeze(1)

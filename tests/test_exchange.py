@@ -170,12 +170,33 @@ def test_code_in_an_npz_is_not_run(tmp_path, data):
         ((normal(), torch.full((8, 4), torch.inf)), {}, "not finite"),
         ((normal().to_sparse(), LABELS), {}, "no dense tensor"),
         ((normal().to(torch.complex64), LABELS), {}, "no dense tensor"),
+        ((normal().to("meta"), LABELS), {}, "no dense tensor"),
+        ((normal(), LABELS.to("meta")), {}, "labels are no dense tensor"),
+        ([[[[[[[[normal()]]]]]]]], {}, "lists in lists"),
+        ({"two\nlines": 1}, {}, "dictionary of two"),
     ],
 )
 def test_what_is_no_set(write, data, content, options, pattern):
     with pytest.raises(Refused, match=pattern) as refusal:
         import_pt(write(content), dataset=data, **options)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_list_that_holds_itself(write, data):
+    for key in (None, "data"):
+        loop = []
+        loop.append(loop)
+        with pytest.raises(Refused, match="lists in lists"):
+            import_pt(write({key: loop} if key else loop), dataset=data)
+
+
+def test_an_npz_that_claims_more_than_it_holds(tmp_path, data):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**7, 10**7)})
+    with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue())
+    with pytest.raises(Refused, match="set.npz cannot be read"):
+        import_pt(tmp_path / "set.npz", dataset=data)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and so on", bytes(1000)])
@@ -190,6 +211,8 @@ def test_sizes_names_and_missing_files(write, tmp_path, data, monkeypatch):
     path = write((normal(), LABELS))
     with pytest.raises(Refused, match="no file none.pt"):
         import_pt(tmp_path / "none.pt", dataset=data)
+    with pytest.raises(Refused, match="no file aaaa"):
+        import_pt(tmp_path / ("a" * 300 + ".pt"), dataset=data)
     with pytest.raises(Refused, match="neither a .pt nor"):
         import_pt(path.rename(tmp_path / "set.pkl"), dataset=data)
     path = write((normal(), LABELS))
@@ -240,6 +263,15 @@ def test_the_readme_of_a_zip_works(tmp_path, data, whitened, soft):
         assert torch.allclose(here["x"], zca.whiten(normal()), atol=1e-5)
 
 
+def test_a_zip_brings_the_file_for_the_papers_code(tmp_path, data):
+    ours = SyntheticSet(normal(), LABELS, "cifar10", data.classes, data.mean, data.std)
+    export_pt(ours, ours.save(tmp_path) / "papers.pt")
+    with zipfile.ZipFile(io.BytesIO(export_zip(tmp_path))) as archive:
+        images, labels = torch.load(io.BytesIO(archive.read("papers.pt")), weights_only=True)
+        assert "papers.pt" in archive.read("README.txt").decode()
+    assert torch.equal(images, normal()) and torch.equal(labels, LABELS)
+
+
 def test_a_zip_of_nothing(tmp_path):
     with pytest.raises(Refused, match="no synthetic set to download"):
         export_zip(tmp_path)
@@ -247,6 +279,10 @@ def test_a_zip_of_nothing(tmp_path):
     (tmp_path / "synthetic.safetensors").write_bytes(b"broken")
     with pytest.raises(Refused, match="cannot be read"):
         export_zip(tmp_path)
+    for header in (b"[]", b'{"labels": {"shape": [2]}}', b'{"labels": {"shape": [2]}, "images": {"shape": []}}'):
+        (tmp_path / "synthetic.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        with pytest.raises(Refused, match="cannot be read"):
+            export_zip(tmp_path)
 
 
 def test_zipping_needs_no_torch():

@@ -88,8 +88,8 @@ def make_baseline(
     """``ipc`` images of each class, class after class, by the baseline ``kind`` (one of ``BASELINES``), from ``seed``.
 
     Labels are hard; ``provenance`` says how the set was made, in how many seconds, and, for real images, by their
-    ``indices`` into the training images. ``progress`` hears of a fraction in [0, 1]. Raises ``Refused`` when there is
-    no such baseline or a class has fewer than ``ipc`` images.
+    ``indices`` into the training images. ``accel`` is the CPU unless given. ``progress`` hears of a fraction in
+    [0, 1]. Raises ``Refused`` when there is no such baseline or a class has fewer than ``ipc`` images.
     """
     if kind not in BASELINES:
         raise Refused(f"There is no baseline “{kind[:80]}”; choose one of {', '.join(BASELINES)}.")
@@ -101,7 +101,7 @@ def make_baseline(
             f"images to choose from. Choose 1 to {min(sizes)}."
         )
     baseline, began = BASELINES[kind], time.perf_counter()
-    picked = baseline.make(data, ipc, seed, accel or pick_accel(), progress or (lambda fraction: None))
+    picked = baseline.make(data, ipc, seed, accel or pick_accel("cpu"), progress or (lambda fraction: None))
     provenance: dict[str, Any] = {
         "baseline": kind,
         "how": baseline.how,

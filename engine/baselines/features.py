@@ -93,8 +93,9 @@ def _features(network: torch.nn.Module, data: Dataset, accel: Accel, progress: C
 
 
 def _path(data: Dataset, seed: int, width: int, accel: Accel) -> Path:
-    digest = hashlib.sha256(data.train_images.numpy())
-    digest.update(data.train_labels.numpy())
+    digest = hashlib.sha256(data.train_images.contiguous().numpy())
+    digest.update(data.train_labels.contiguous().numpy())
+    digest.update(repr((data.mean, data.std)).encode())
     name = f"{digest.hexdigest()[:24]}-{width}-{seed}-{accel.device.type}{16 if accel.bf16 else 32}-v{VERSION}"
     return cache_folder("features") / f"{name}.safetensors"
 

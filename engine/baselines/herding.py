@@ -29,7 +29,7 @@ def herd(points: Tensor, count: int) -> Tensor:
     out = []
     for k in range(count):
         # ‖t - f‖² = ‖t‖² - 2 t·f + ‖f‖², of which ‖t‖² is the same for all f.
-        distances = squares - 2 * points @ ((k + 1) * mean - total)
+        distances = squares - points @ (2 * ((k + 1) * mean - total))
         distances[out] = torch.inf
         out.append(int(distances.argmin()))
         total += points[out[-1]]

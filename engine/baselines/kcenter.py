@@ -29,7 +29,7 @@ def spread(points: Tensor, count: int) -> Tensor:
     nearest = torch.full((len(points),), torch.inf, dtype=torch.float64)
     for _ in range(count - 1):
         # ‖f - s‖² = ‖f‖² + ‖s‖² - 2 f·s; rounding may take it a little below zero.
-        distances = squares + squares[out[-1]] - 2 * points @ points[out[-1]]
+        distances = squares + squares[out[-1]] - points @ (2 * points[out[-1]])
         nearest = torch.minimum(nearest, distances.clamp_min(0))
         nearest[out[-1]] = -1  # never again, even when every other point lies on a taken one
         out.append(int(nearest.argmax()))

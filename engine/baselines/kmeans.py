@@ -19,10 +19,13 @@ ITERATIONS = 30  # after which the centres hardly move; many centres of many pix
 
 
 def centres(data: Dataset, ipc: int, seed: int, accel: Accel, progress: Callable[[float], None]) -> Picked:
-    """Centres of k-means (k = ``ipc``) on the normalised pixels of each class: blurred images, not real ones."""
+    """Centres of k-means (k = ``ipc``) on the normalised pixels of each class: blurred images, not real ones.
+
+    With one image per class that is the mean of the whole class.
+    """
     out = []
     for c, members in enumerate(data.by_class):
-        points = data.normalise(data.train_images[_some(members, seed)])
+        points = data.normalise(data.train_images[members if ipc == 1 else _some(members, seed)])
         out.append(torch.from_numpy(_fit(points.flatten(1).numpy(), ipc, seed)).view(ipc, *points.shape[1:]))
         progress((c + 1) / len(data.classes))
     return Picked(images=torch.cat(out))
@@ -33,7 +36,7 @@ def nearest(data: Dataset, ipc: int, seed: int, accel: Accel, progress: Callable
     features = class_features(data, seed, accel, lambda fraction: progress(0.8 * fraction))
     picked = []
     for members, points in zip(data.by_class, features.by_class, strict=True):
-        means = torch.from_numpy(_fit(points[:MAX_POINTS].numpy(), ipc, seed))
+        means = torch.from_numpy(_fit(points[_some(torch.arange(len(points)), seed)].numpy(), ipc, seed))
         picked.append(members[nearest_each(points, means)])
     progress(1.0)
     return Picked(torch.cat(picked), notes=features.notes)

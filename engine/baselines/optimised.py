@@ -64,9 +64,14 @@ def ridge(features: Tensor, labels: Tensor, others: Tensor, classes: int) -> Ten
     """Classes (M,) that ridge regression on features (N, D) with labels (N,) predicts for features (M, D)."""
     mean = features.mean(0)
     features, others = features - mean, others - mean
-    kernel = features @ features.T
-    kernel.diagonal().add_(RIDGE * kernel.diagonal().mean() + 1e-6)
+    ridge = RIDGE * features.square().sum(1).mean() + 1e-6
     targets = torch.nn.functional.one_hot(labels, classes).to(features) - 1 / classes
+    if len(features) > features.shape[1]:  # the same solution from the smaller of the two systems
+        gram = features.T @ features
+        gram.diagonal().add_(ridge)
+        return (others @ torch.linalg.solve(gram, features.T @ targets)).argmax(1)
+    kernel = features @ features.T
+    kernel.diagonal().add_(ridge)
     return (others @ features.T @ torch.linalg.solve(kernel, targets)).argmax(1)
 
 

@@ -145,6 +145,12 @@ def test_kmeans_of_one_is_the_mean_and_of_two_the_two_heaps(data, accel):
     assert values == [50, 200]
 
 
+def test_means_are_of_the_whole_class_however_large(data, accel, monkeypatch):
+    monkeypatch.setattr(kmeans, "MAX_POINTS", 20)
+    one, mean = (make_baseline(kind, data, 1, accel=accel).images for kind in ("kmeans", "average"))
+    assert torch.allclose(one, mean, atol=1e-5)
+
+
 def test_herding_matches_a_plain_version():
     points = torch.randn(60, 12, generator=torch.Generator().manual_seed(0))
     doubles = points.double()
@@ -183,6 +189,18 @@ def test_ridge_learns_what_is_linear():
     labels = torch.arange(60) % 3
     points = torch.eye(3)[labels] * 4 + 0.3 * torch.randn(60, 3, generator=generator)
     assert torch.equal(optimised.ridge(points[:30], labels[:30], points[30:], 3), labels[30:])
+
+
+def test_ridge_from_either_side_is_the_same():
+    generator = torch.Generator().manual_seed(1)
+    points, others = torch.randn(40, 12, generator=generator), torch.randn(200, 12, generator=generator)
+    labels = torch.arange(40) % 4
+    centred, rest = points - points.mean(0), others - points.mean(0)
+    kernel = centred @ centred.T
+    penalty = optimised.RIDGE * kernel.diagonal().mean() + 1e-6
+    targets = torch.nn.functional.one_hot(labels, 4).float() - 0.25
+    wanted = rest @ centred.T @ torch.linalg.solve(kernel + penalty * torch.eye(40), targets)
+    assert (optimised.ridge(points, labels, others, 4) == wanted.argmax(1)).float().mean() > 0.98
 
 
 def test_the_optimised_set_scores_above_the_average_of_all(data, accel):
