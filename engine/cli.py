@@ -127,7 +127,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if run is not None and folder is None:
         raise Refused(f"Run {spec.source} has no result yet; it is {run.status}.")
     path = folder or Path(spec.source).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):
         raise Refused(f"There is no run and no file “{spec.source}”; “python -m engine runs list” shows the runs.")
     if spec.dataset:
         _check_dataset(spec.dataset)

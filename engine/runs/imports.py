@@ -36,7 +36,7 @@ def read_set(
 
     Raises ``Refused`` with a sentence when there is nothing there, or nothing that can be believed.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise Refused(f"There is no run and no file “{path}”; give a run id or the path of a saved set.")
     if path.is_dir() or path.name in PARTS:
         return load_synthetic(path)
