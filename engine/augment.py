@@ -53,6 +53,8 @@ STRATEGIES: dict[str, Strategy] = {
     # DSA's two lists: natural images, and characters (a mirrored character is another one or none)
     "color_crop_cutout_flip_scale_rotate": Strategy(("color", "crop", "cutout", "flip", "scale", "rotate")),
     "color_crop_cutout_scale_rotate": Strategy(("color", "crop", "cutout", "scale", "rotate")),
+    # DC's evaluation on characters, which turns and scales them further
+    "crop_scale_rotate": Strategy(("crop", "scale", "rotate"), scale=(0.8, 1.2), rotate=45.0),
     # FRePo's two lists; its crop is a resized one, called zoom here
     "flip_color_crop_rotate_translate_cutout": _gentle("flip", "color", "zoom", "rotate", "translate", "cutout"),
     "color_crop_rotate_translate_cutout": _gentle("color", "zoom", "rotate", "translate", "cutout"),
@@ -77,8 +79,10 @@ class Draw(NamedTuple):
     values: Tensor
 
 
-def strategy_for(dataset: Dataset, family: Literal["dsa", "frepo"] = "dsa") -> str:
+def strategy_for(dataset: Dataset, family: Literal["dsa", "frepo", "dc"] = "dsa") -> str:
     """The strategy of the papers for ``dataset``: with mirroring where a mirrored image keeps its class."""
+    if family == "dc":
+        return "crop_scale_rotate"
     if family == "frepo":
         return "flip_color_crop_rotate_translate_cutout" if dataset.flips else "color_crop_rotate_translate_cutout"
     return "color_crop_cutout_flip_scale_rotate" if dataset.flips else "color_crop_cutout_scale_rotate"

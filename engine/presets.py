@@ -91,7 +91,7 @@ PRESETS: dict[str, Preset] = {
             "mnist-dc-1",
             "MNIST, one image each",
             "60,000 handwritten digits become ten images by matching gradients.",
-            {"dataset": "mnist", "method": "dc", "ipc": 1, "init": "real", "minutes": 2},
+            {"dataset": "mnist", "method": "dc", "ipc": 1, "init": "real", "minutes": 2, "lr_img": 0.2},
         ),
         Preset(
             "mnist-10",

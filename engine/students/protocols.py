@@ -6,7 +6,7 @@ Numbers of different protocols are never comparable; every ``Evaluation`` carrie
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -43,7 +43,7 @@ class Protocol:
     warmup: int = 0
     batch: int = 256
     loss: Literal["cross-entropy", "squared"] = "cross-entropy"
-    augment: Literal["dsa", "frepo"] | None = None
+    augment: Literal["dsa", "frepo", "dc"] | None = None
 
     def step_count(self, images: int) -> int:
         """Optimiser steps of one student on a set of ``images`` images."""
@@ -92,8 +92,9 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             "dc",
             "DC",
-            "ConvNet-3 of width 128, 300 epochs without augmentation: SGD 0.01, momentum 0.9, weight decay 5e-4, "
-            "a tenth of the rate after half (Zhao, Mopuri & Bilen 2021).",
+            "ConvNet-3 of width 128, 300 epochs without augmentation; on handwritten characters 1,000 epochs with "
+            "random crops, scales and rotations. SGD 0.01, momentum 0.9, weight decay 5e-4, a tenth of the rate after "
+            "half (Zhao, Mopuri & Bilen 2021).",
             "convnet",
             epochs=300,
         ),
@@ -123,3 +124,16 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
     )
 }
+
+
+CHARACTERS = ("mnist", "digits", "kmnist", "usps")
+
+
+def protocol_for(name: str, dataset: str) -> Protocol:
+    """The protocol ``name`` as it runs on ``dataset``.
+
+    The DC paper's code augments its students on MNIST, for more epochs, and nowhere else; so does ``dc`` here, on MNIST
+    and its like.
+    """
+    protocol = PROTOCOLS[name]
+    return replace(protocol, epochs=1000, augment="dc") if name == "dc" and dataset in CHARACTERS else protocol

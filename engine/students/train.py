@@ -25,7 +25,7 @@ from engine.accel import Accel, pick_accel
 from engine.data.base import Dataset
 from engine.errors import Refused
 from engine.networks import make_network
-from engine.students.protocols import PROTOCOLS, Protocol
+from engine.students.protocols import PROTOCOLS, Protocol, protocol_for
 from engine.synthetic import SyntheticSet
 
 Parameters = dict[str, Tensor]
@@ -133,7 +133,7 @@ def make_plan(
             "choose its own dataset."
         )
     accel = accel or pick_accel()
-    chosen = PROTOCOLS[protocol]
+    chosen = protocol_for(protocol, data.name)
     classes = len(synthetic.classes)
     targets, loss = _targets(synthetic.labels, classes, chosen.loss)
     strategy = augment.strategy_for(data, chosen.augment) if chosen.augment else None

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from engine.students import PROTOCOLS
+from engine.students.protocols import protocol_for
 
 
 def test_they_load_without_torch():
@@ -36,3 +37,9 @@ def test_every_protocol_names_itself():
     assert list(PROTOCOLS) == ["quick", "dc", "dsa", "frepo"]
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name and protocol.title and protocol.description.endswith(".")
+
+
+def test_dc_augments_characters_only():
+    assert protocol_for("dc", "mnist").epochs == 1000 and protocol_for("dc", "mnist").augment == "dc"
+    assert protocol_for("dc", "cifar10").epochs == 300 and protocol_for("dc", "cifar10").augment is None
+    assert protocol_for("dsa", "mnist") is PROTOCOLS["dsa"]
