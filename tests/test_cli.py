@@ -251,7 +251,7 @@ def test_every_flag_refuses_bad_values_before_there_is_a_run(run, home, tmp_path
         (["distill", "--ipc", "0"], ["Images per class", "1 to 100"]),
         (["distill", "--method", "frepo", "--bank-size", "3"], ["bank_size", "pool"]),
         (["distill", "--method", "dm", "--pool", "3"], ["pool", "bank_size"]),
-        (["distill", "--method", "dc", "--ipc", "2"], ["plain"]),
+        (["distill", "--method", "dc", "--ipc", "2", "--variant", "bank"], ["plain"]),
         (["distill", "--title", "a\nb"], ["--title"]),
         (["distill", "--title", "a" * 201], ["--title"]),
         (["distill", "--ipc", "46"], ["46", "45"]),

@@ -41,7 +41,7 @@ class Row:
 
 ROWS = (
     Row("MNIST IPC 1, gradient matching", "mnist-dc-1", "dc", 5, 0.90),
-    Row("MNIST IPC 10", "mnist-10", "frepo", 3, 0.97),
+    Row("MNIST IPC 10, distribution matching", "mnist-10", "dc", 3, 0.97),
     Row("CIFAR-10 IPC 1, FRePo", "cifar10-frepo-1", "frepo", 3, 0.37),
     Row("CIFAR-10 IPC 10, distribution matching", "cifar10-dm-10", "dc", 3, 0.45),
     Row("CIFAR-10 IPC 10, FRePo", "cifar10-frepo-10", "frepo", 2, 0.54),

@@ -78,12 +78,12 @@ def latest(store, id):
 
 
 def test_a_run_killed_at_any_moment_ends_with_the_images_of_one_that_was_not(store, worker):
-    spec = tiny(steps=450, seed=5)
+    spec = tiny(steps=1800, seed=5)
     whole = store.submit("distill", spec)
     broken = store.submit("distill", spec)
     first = worker()
-    until(lambda: store.run(whole).status == "done", 60)
-    until(lambda: latest(store, broken) > 0 and store.run(broken).step > latest(store, broken), 60)
+    until(lambda: store.run(whole).status == "done", 240)
+    until(lambda: len(list((store.folder(broken) / "checkpoint").glob("[0-9]*.pt"))) == 2, 240)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert store.run(broken).status == "running"
@@ -94,11 +94,11 @@ def test_a_run_killed_at_any_moment_ends_with_the_images_of_one_that_was_not(sto
     assert before < int(newest.stem)
     store.command(broken, "resume")
     worker()
-    until(lambda: store.run(broken).status == "done", 60)
+    until(lambda: store.run(broken).status == "done", 240)
     resumed = [e for e in store.events(broken, kinds=("status",)) if e.data.get("resumed")]
     assert [e.step for e in resumed] == [before]
     assert torch.equal(images(store, broken), images(store, whole))
-    assert store.frames(broken)[0] == 0 and store.frames(broken)[-1] == 450
+    assert store.frames(broken)[0] == 0 and store.frames(broken)[-1] == 1800
     steps = [e.step for e in store.events(broken, kinds=("frame",))]
     assert steps == sorted(set(steps)) == store.frames(broken)
 
