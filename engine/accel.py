@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import threading
@@ -23,6 +24,35 @@ _one_at_a_time = threading.Lock()  # several compilations at once only delay the
 def compiling() -> bool:
     """Whether something is being compiled in the background."""
     return any(thread.name == COMPILING for thread in threading.enumerate())
+
+
+def _trace_in_own_thread_only() -> None:
+    """Keep torch.fx from disturbing other threads while it traces.
+
+    Tracing replaces methods of ``nn.Module`` for the whole process, so that a step that runs while another thread
+    compiles would call the tracer and fail ("module is not installed as a submodule"). With this, a replaced method
+    works as ever in every thread but the one that replaced it. It can go once torch does so itself.
+    """
+    from torch.fx import _symbolic_trace
+
+    patcher = getattr(_symbolic_trace, "_Patcher", None)
+    if patcher is None or not hasattr(patcher, "patch_method") or hasattr(patcher, "limbeck_original"):
+        return
+    patcher.limbeck_original = patcher.patch_method
+
+    def patch_method(self: Any, cls: type, name: str, new_fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        original, owner = getattr(cls, name), threading.get_ident()
+
+        @functools.wraps(new_fn)
+        def replaced(*a: Any, **k: Any) -> Any:
+            return (new_fn if threading.get_ident() == owner else original)(*a, **k)
+
+        return patcher.limbeck_original(self, cls, name, replaced, *args, **kwargs)
+
+    patcher.patch_method = patch_method
+
+
+_trace_in_own_thread_only()
 
 
 @dataclass(frozen=True)

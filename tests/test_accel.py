@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -104,3 +105,29 @@ def test_a_program_can_end_while_it_compiles():
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0 and ended.stdout == "done\n", ended.stderr
+
+
+def test_a_module_can_be_called_while_another_thread_traces():
+    tracing, called = threading.Event(), threading.Event()
+
+    class Slow(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Linear(2, 2)
+
+        def forward(self, x):
+            tracing.set()
+            called.wait(20)
+            return self.inner(x)
+
+    traced = []
+    thread = threading.Thread(target=lambda: traced.append(torch.fx.symbolic_trace(Slow())))
+    thread.start()
+    try:
+        assert tracing.wait(20)
+        outside = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU())
+        assert outside(torch.ones(1, 3)).shape == (1, 3)
+    finally:
+        called.set()
+        thread.join()
+    assert [n.op for n in traced[0].graph.nodes] == ["placeholder", "call_module", "output"]
