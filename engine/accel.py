@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
 import shutil
@@ -53,6 +54,28 @@ def _trace_in_own_thread_only() -> None:
 
 
 _trace_in_own_thread_only()
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep the memory of freed tensors for the next ones.
+
+    By default every large tensor is mapped from the system and given back, and the kernel fills its pages with zeros
+    each time: a third to a half of the time of a training step on a CPU, where each step asks for the same sizes.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another system's C library
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(_M_MMAP_MAX, 0)
+        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def give_memory_back() -> None:
+    """Return to the system what a finished job no longer needs."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names and numbers of malloc.h
+_keep_freed_memory()
 
 
 @dataclass(frozen=True)

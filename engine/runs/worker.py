@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from engine import data as datasets
-from engine.accel import pick_accel
+from engine.accel import give_memory_back, pick_accel
 from engine.data.catalogue import availability, default_dataset
 from engine.distill.base import Diverged
 from engine.errors import Refused
@@ -98,6 +98,7 @@ def main() -> int:
             run = store.claim(os.getpid())
             if run is not None:
                 run_job(store, run, leaving=leaving)
+                give_memory_back()
             elif not likely or not _read_ahead(store, likely, leaving):
                 leaving.wait(0.1)
     return 0
