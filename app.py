@@ -23,8 +23,9 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from engine.bundle import export_zip
 from engine.errors import Refused
+from engine.probes.desk import Desk
 from engine.runs.store import FINISHED, Event
-from pages.components.shared import executor, film, store
+from pages.components.shared import answerer, executor, film, store
 
 ASSETS = Path(__file__).parent / "assets"
 STREAMED = ("layout", "frame", "metric", "status")
@@ -80,6 +81,14 @@ def result(request: Request) -> Response:
     return Response(content, media_type="application/zip", headers={"Content-Disposition": name})
 
 
+def probe_file(request: Request) -> Response:
+    """A picture or table of a probe's answer."""
+    path = Desk().file(request.path_params["digest"], request.path_params["name"])
+    if path is None:
+        return PlainTextResponse("There is no such file.", 404)
+    return FileResponse(path, headers={"Cache-Control": "public, max-age=31536000, immutable"})
+
+
 async def events(request: Request) -> Response:
     """What happens in a run, as server-sent events, from the event after ``since`` or ``Last-Event-ID``."""
     run = request.path_params["run"]
@@ -128,6 +137,7 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
         yield
     finally:
         closing.set()
+        await run_in_threadpool(answerer().shutdown)
         await run_in_threadpool(executor().shutdown)
 
 
@@ -151,6 +161,7 @@ ROUTES = [
     Route("/api/runs/{run}/frames", frames),
     Route("/api/runs/{run}/events", events),
     Route("/api/runs/{run}/result.zip", result),
+    Route("/api/probes/{digest}/{name}", probe_file),
 ]
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: ``python -m engine datasets | distill | baseline | evaluate | export | import | runs | bench``.
+"""The command line: ``python -m engine COMMAND``; see ``--help`` for the commands.
 
 Flags are made from the parameter table of ``engine.spec``, so they say what the forms say and refuse what the forms
 refuse. Every command ends with exit status 0, or with a sentence on stderr and 2. ``--json`` prints one JSON value to
@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from engine.errors import Refused
 from engine.home import limbeck_home
+from engine.probes.specs import PROBES
 from engine.spec import METHODS, SPECS, Parameter, allowed, build_spec, parameters
 
 QUICK_DEFAULTS = {"students": 0}  # on the command line, evaluating is a command of its own
@@ -223,6 +224,67 @@ def runs(args: argparse.Namespace) -> None:
     now = store.run(run.id)
     text = f"Run {run.id} {verb} after its current step." if now.status in ("running", "paused") else now.message
     _print({"run": run.id, "status": now.status, "command": args.what}, args.json, text)
+
+
+def probe(args: argparse.Namespace) -> None:
+    """One question to trained students, answered in this process (or at once, when it was answered before)."""
+    from engine.probes.desk import Desk
+
+    asked = PROBES[args.probe]
+    spec = build_spec(asked.spec, **_given(args, parameters(asked.spec)))
+    out = Path(args.out).expanduser() if args.out else None
+    if out is not None and (out.is_file() or not out.resolve().parent.is_dir()):
+        raise Refused(f"“{out}” cannot be a folder here; name a new folder, or one that is there.")
+    desk = Desk()
+    digest = desk.ask(args.probe, spec, again=True)
+    state = desk.look(digest)
+    if state.status != "done":
+        _worker()
+        from engine.probes.answerer import work_out
+
+        with _Bar() as bar:
+            found = work_out(desk, _store(), digest, bar.show)
+        if isinstance(found, str):
+            raise Refused(found)
+        state = desk.look(digest)
+    answer = state.answer
+    if out is not None:
+        _write_answer(answer, desk.root / digest, out)
+    if args.json:
+        return _print_json({"probe": args.probe, "folder": str(out or desk.root / digest), **vars(answer)})
+    for name, rows in answer.tables.items():
+        print(f"\n{name}")
+        _print_table(rows)
+    for note in answer.notes:
+        print(f"\n{note}")
+
+
+def _write_answer(answer: Any, folder: Path, out: Path) -> None:
+    """Tables as CSV, pictures as they are, and everything as JSON."""
+    import csv
+    import shutil
+
+    out.mkdir(exist_ok=True)
+    (out / "answer.json").write_text(json.dumps(vars(answer), indent=1))
+    for name, rows in answer.tables.items():
+        with (out / f"{name}.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]) if rows else [])
+            table.writeheader()
+            table.writerows(rows)
+    for name in answer.images.values():
+        shutil.copy(folder / name, out / name)
+
+
+def _print_table(rows: list[dict[str, Any]], most: int = 40) -> None:
+    """Rows in columns, for people."""
+    if not rows:
+        return print("(empty)")
+    cells = [[f"{v:.4g}" if isinstance(v, float) else "" if v is None else str(v) for v in r.values()] for r in rows]
+    widths = [max(len(str(h)), *(len(c[i]) for c in cells[:most])) for i, h in enumerate(rows[0])]
+    for line in [list(rows[0]), *cells[:most]]:
+        print("  ".join(str(value).ljust(width) for value, width in zip(line, widths, strict=True)).rstrip())
+    if len(cells) > most:
+        print(f"… and {len(cells) - most} more rows; --json or --out has them all.")
 
 
 def bench(args: argparse.Namespace) -> None:
@@ -635,7 +697,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(what="list")
     sub.add_argument("--dataset", help="Only runs on this dataset.")
     sub.add_argument("--status", help="Only runs with this status.")
-    sub.add_argument("--kind", help="Only runs of this kind: distill, baseline, evaluate or import.")
+    sub.add_argument("--kind", help="Only runs of this kind: distill, baseline, evaluate, import or student.")
     sub.add_argument("--limit", default="50", help="How many at most. Default: 50.")
     for what, text in (
         ("show", "Everything known about a run."),
@@ -647,6 +709,15 @@ def _parser() -> argparse.ArgumentParser:
         sub = command(what, runs, text, actions)
         sub.set_defaults(what=what)
         sub.add_argument("id", help="The run's id.")
+
+    text = "Put a question to trained students; prints its tables."
+    group = commands.add_parser("probe", help=text, description=text)
+    probes = group.add_subparsers(metavar="PROBE", required=True)
+    for info in PROBES.values():
+        sub = command(info.id, probe, f"{info.title}. {info.about}", probes)
+        sub.set_defaults(probe=info.id)
+        _add_flags(sub, parameters(info.spec))
+        sub.add_argument("--out", metavar="FOLDER", help="Also write tables as CSV, and pictures, into this folder.")
 
     sub = command("bench", bench, "Measure what this machine reaches, as a table.")
     sub.add_argument("--quick", action="store_true", help="Only what takes seconds.")

@@ -15,10 +15,23 @@ from engine.errors import Refused
 
 URL_VERSION = 1  # written into every shared link; raise it when a default or the meaning of a key changes
 
-NETWORKS = ("convnet", "convnet-wide", "lenet", "mlp")
+NETWORKS = ("convnet", "convnet-wide", "lenet", "mlp")  # those that methods distil with
+STUDENT_NETWORKS = (*NETWORKS, "alexnet", "vgg11", "resnet18", "resnet18-bn", "vit", "edge-popup")
 INITS = ("real", "noise", "mean", "kmeans")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PROTOCOLS = ("quick", "dc", "dsa", "frepo")
+StudentNetwork = Literal[
+    "convnet",
+    "convnet-wide",
+    "lenet",
+    "mlp",
+    "alexnet",
+    "vgg11",
+    "resnet18",
+    "resnet18-bn",
+    "vit",
+    "edge-popup",
+]
 BASELINES = ("random", "optimised", "kmeans", "kmeans-real", "average", "herding", "kcenter")
 
 
@@ -324,7 +337,7 @@ class EvaluationSpec(_Frozen):
     )
     dataset: str | None = field(None, "Dataset", "d", "Dataset to test on; the set's own unless given.")
     protocol: Literal["quick", "dc", "dsa", "frepo"] = field("quick", "Protocol", "p", "The evaluation protocol.")
-    network: Literal["convnet", "convnet-wide", "lenet", "mlp"] | None = field(
+    network: StudentNetwork | None = field(
         None, "Network", "net", "The students' network; the protocol's own unless given."
     )
     seeds: int = field(3, "Students", "st", "Networks trained from different seeds.", ge=1, le=20)
@@ -359,11 +372,81 @@ class ImportSpec(_Frozen):
     )
 
 
+class StudentSpec(_Frozen):
+    """One network, trained once and kept: on a distilled set, on selected real images, or on all of them."""
+
+    name: str = field("", "Name", "nm", "What the student is called in lists; made from the rest unless given.")
+    source: str = field(
+        "full",
+        "Training set",
+        "src",
+        "full: all training images. A baseline's name (random, kmeans, herding …): that many real images per class. "
+        "Else a run id, or the path of a saved set.",
+        min_length=1,
+        max_length=1000,
+    )
+    dataset: str | None = field(
+        None, "Dataset", "d", "A dataset id, or folder:PATH; the set's own unless given.", max_length=500
+    )
+    ipc: int = field(10, "Images per class", "ipc", "Images per class of a baseline (IPC).", ge=1, le=5000)
+    network: StudentNetwork = field("convnet", "Network", "net", "What is trained.")
+    protocol: Literal["auto", "quick", "dc", "dsa", "frepo", "full"] = field(
+        "auto",
+        "Protocol",
+        "p",
+        "How it is trained; auto: full for all images, else the protocol that the set was made for.",
+    )
+    seed: int = field(0, "Seed", "s", "Seed of the initial weights, batches and augmentation.", ge=0, le=2**31 - 1)
+    width: int = field(128, "Network width", "w", "Channels of each ConvNet layer.", True, ge=8, le=512)
+    depth: int = field(3, "Network depth", "dep", "Blocks of the ConvNet.", True, ge=1, le=5)
+    epochs: int | None = field(
+        None, "Epochs", "ep", "Passes over the training set; the protocol's own unless given.", True, ge=1, le=10_000
+    )
+    limit: int | None = field(
+        None, "Training images", "lim", "Use only so many of the training images, drawn at random.", True, ge=10
+    )
+    style: Literal["original", "fourier", "adain"] = field(
+        "original",
+        "Training images' style",
+        "sty",
+        "original, or stylised: each image with the amplitude spectrum (fourier) or the feature statistics (adain) of "
+        "an image of another class, so that texture no longer tells the class.",
+        True,
+    )
+    epsilon: float = field(
+        0.0,
+        "Adversarial radius",
+        "eps",
+        "Train on images moved by PGD at most this far, in 255ths of the pixel range; 0 for ordinary training.",
+        True,
+        ge=0.0,
+        le=16.0,
+    )
+    attack_steps: int = field(
+        3, "Attack steps", "as", "Gradient steps of the PGD attack in training.", True, ge=1, le=20
+    )
+    keep: float = field(
+        0.5, "Weights kept", "keep", "Share of the random weights that edge-popup keeps.", True, ge=0.1, le=0.7
+    )
+    weights: Literal["kaiming", "signed"] = field(
+        "kaiming",
+        "Frozen weights",
+        "fw",
+        "Edge-popup's random weights: Kaiming normal, or a constant with random signs.",
+        True,
+    )
+    size: int = field(
+        32, "Image size", "px", "Side in pixels to which a folder's images are resized.", True, ge=28, le=64
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = field("auto", "Device", "dev", "Where tensors live.", True)
+
+
 SPECS: dict[str, type[_Frozen]] = {
     "distill": RunSpec,
     "baseline": BaselineSpec,
     "evaluate": EvaluationSpec,
     "import": ImportSpec,
+    "student": StudentSpec,
 }
 
 
@@ -420,13 +503,15 @@ def parameters(model: type[BaseModel]) -> list[Parameter]:
     return rows
 
 
-def build_spec(kind: str = "distill", /, **values: Any) -> Any:
+def build_spec(kind: str | type[BaseModel] = "distill", /, **values: Any) -> Any:
     """A validated spec from flat values (fields and, for a run, method parameters side by side).
+
+    ``kind``: a key of ``SPECS``, or another table of the same make (the probes have theirs).
 
     Raises ``Refused`` with a sentence per problem. Method parameters that belong only to other methods are refused
     unless they are None.
     """
-    model = SPECS[kind]
+    model = SPECS[kind] if isinstance(kind, str) else kind
     values = {k: v for k, v in values.items() if v is not None}
     if kind == "distill":
         method = values.get("method", "dm")

@@ -30,11 +30,13 @@ class LocalExecutor:
     """Runs what the store has queued in worker processes on this machine.
 
     ``slots`` workers take one run each at a time: one on machines with up to four cores, where two would only slow
-    each other down, else two. Workers import torch once and wait, so that the first image of a run does not.
+    each other down, else two. Workers import torch once and wait, so that the first image of a run does not. ``module``
+    is what they execute: the worker of runs, or the answerer of probes.
     """
 
-    def __init__(self, store: Store, slots: int | None = None):
+    def __init__(self, store: Store, slots: int | None = None, module: str = "engine.runs.worker"):
         self.store = store
+        self.module = module
         self.slots = slots or (1 if cores() <= 4 else 2)
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * self.slots
         self._not_before = [0.0] * self.slots
@@ -60,6 +62,11 @@ class LocalExecutor:
         self._watch()
         self._thread = threading.Thread(target=self._keep_watching, name="limbeck-executor", daemon=True)
         self._thread.start()
+
+    @property
+    def started(self) -> bool:
+        """Whether the workers are watched over."""
+        return self._thread is not None and self._thread.is_alive()
 
     def ready(self) -> bool:
         """Whether a worker has imported torch and waits for runs or does one."""
@@ -122,7 +129,7 @@ class LocalExecutor:
         }
         with self._log() as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "engine.runs.worker"],
+                [sys.executable, "-m", self.module],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -31,7 +31,7 @@ from engine.spec import METHODS
 
 STATUSES = ("queued", "running", "paused", "done", "stopped", "failed", "interrupted")
 FINISHED = ("done", "stopped", "failed")
-KINDS = ("distill", "baseline", "evaluate", "import")
+KINDS = ("distill", "baseline", "evaluate", "import", "student")
 RUN_ID = re.compile(r"^[a-z0-9-]{8,80}$")
 
 _COLUMNS = (
@@ -352,6 +352,15 @@ class Store:
         folder = self.home / "runs" / id / "result"
         return folder if (folder / "synthetic.json").is_file() else None
 
+    def student(self, id: str) -> dict[str, Any] | None:
+        """What is known about the student that a run trained (its ``student.json``), or None while there is none."""
+        if not _valid(id):
+            return None
+        try:
+            return json.loads((self.home / "runs" / id / "student" / "student.json").read_text())
+        except FileNotFoundError:
+            return None
+
     # ---- control ----
 
     def command(self, id: str, command: str) -> None:
@@ -491,6 +500,8 @@ def default_title(kind: str, dataset: str, values: dict[str, Any]) -> str:
         return f"{dataset}, {values['kind']} images, {values['ipc']} per class"
     if kind == "evaluate":
         return f"{Path(values['source']).name}, {values['protocol']} protocol"
+    if kind == "student":
+        return values["name"] or f"{dataset}, {values['network']} on {Path(values['source']).name}"
     return f"{dataset}, imported"
 
 

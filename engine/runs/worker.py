@@ -90,7 +90,7 @@ def main() -> int:
     settle(niceness=5)
     store = Store()
     parent = int(os.environ.get("LIMBECK_PARENT") or 0)
-    threading.Thread(target=_leave_with_parent, args=(parent, leaving), daemon=True).start()
+    threading.Thread(target=leave_with_parent, args=(parent, leaving), daemon=True).start()
     warm_up()
     likely = list(dict.fromkeys(preset.values["dataset"] for preset in PRESETS.values()))
     with store.present(pick_accel().describe()):
@@ -142,7 +142,7 @@ def _read_ahead(store: Store, likely: list[str], leaving: threading.Event) -> bo
     return True
 
 
-def _leave_with_parent(parent: int, leaving: threading.Event) -> None:
+def leave_with_parent(parent: int, leaving: threading.Event) -> None:
     while parent and not leaving.wait(1.0):
         if os.getppid() != parent:
             leaving.set()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import bisect
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from engine.data.catalogue import DATASETS
 from engine.home import limbeck_home
+from engine.probes.desk import Desk
 from engine.runs.executor import LocalExecutor
 from engine.runs.store import Store
+
+_starting = threading.Lock()
 
 
 @cache
@@ -26,6 +30,24 @@ def executor() -> LocalExecutor:
 def store() -> Store:
     """The store of this server's home folder."""
     return executor().store
+
+
+@cache
+def _answerer(home: str) -> LocalExecutor:
+    return LocalExecutor(store(), slots=1, module="engine.probes.answerer")
+
+
+def answerer() -> LocalExecutor:
+    """The resident process that answers probes; ``desk`` starts it with the first question, the app ends it."""
+    return _answerer(str(limbeck_home()))
+
+
+def desk() -> Desk:
+    """Where pages ask the probes; has somebody there to answer."""
+    with _starting:
+        if not answerer().started:
+            answerer().start()
+    return Desk()
 
 
 def film(where: Store, run: str) -> dict[str, Any] | None:

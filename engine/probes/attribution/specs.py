@@ -1,0 +1,7 @@
+"""Attribution: what the probes can be asked (torch-free)."""
+
+from __future__ import annotations
+
+from engine.probes.base import ProbeInfo
+
+ATTRIBUTION: tuple[ProbeInfo, ...] = ()

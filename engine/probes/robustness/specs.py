@@ -1,0 +1,7 @@
+"""Shortcuts, robustness, transfer: what the probes can be asked (torch-free)."""
+
+from __future__ import annotations
+
+from engine.probes.base import ProbeInfo
+
+ROBUSTNESS: tuple[ProbeInfo, ...] = ()
