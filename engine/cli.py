@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from engine.errors import Refused
 from engine.home import limbeck_home
 from engine.probes.specs import PROBES
-from engine.spec import METHODS, SPECS, Parameter, allowed, build_spec, parameters
+from engine.spec import BASELINES, METHODS, SPECS, Parameter, allowed, build_spec, parameters
 
 QUICK_DEFAULTS = {"students": 0}  # on the command line, evaluating is a command of its own
 
@@ -287,6 +287,87 @@ def _print_table(rows: list[dict[str, Any]], most: int = 40) -> None:
         print(f"… and {len(cells) - most} more rows; --json or --out has them all.")
 
 
+def student(args: argparse.Namespace) -> None:
+    """Networks that are trained once and kept."""
+    store = _store()
+    if args.what == "train":
+        return _student_train(store, args)
+    if args.what == "list":
+        return _student_list(store, args)
+    facts = store.student(args.id)
+    if facts is None:
+        raise Refused(
+            f"There is no trained student “{args.id[:80]}”; “python -m engine student list” shows those there are."
+        )
+    if args.json:
+        return _print_json({"run": args.id, "folder": str(store.folder(args.id)), **facts})
+    names = [str(name) for name in facts["classes"]]
+    print(f"{args.id}\n{facts['name']}\n{facts['network']}, {facts['parameters']:,} parameters, {_taught(facts)}")
+    print(f"{facts['accuracy']:.1%} of {facts['test_images']:,} test images right\n")
+    print("confusion: rows are the true classes, columns what the student says")
+    rows = []
+    for name, share, row in zip(names, facts["per_class"], facts["confusion"], strict=True):
+        said = {f"→ {other}": count for other, count in zip(names, row, strict=True)}
+        rows.append({"class": name, "right": None if share is None else f"{share:.1%}", **said})
+    _print_table(rows, most=len(rows))
+    print("\nmost confident mistakes, by index of the test image (--json has up to 50)")
+    worst = facts["mistakes"][:10]
+    _print_table([{**m, "true": names[m["true"]], "predicted": names[m["predicted"]]} for m in worst])
+
+
+def _student_train(store: Any, args: argparse.Namespace) -> None:
+    """Train one here, under the run of its own that keeps it."""
+    values = _given(args, parameters(SPECS["student"]))
+    spec = build_spec("student", **values)
+    from engine.runs.validate import check, needs_dataset
+
+    check(spec)
+    if spec.source != "full" and spec.source not in BASELINES:
+        run = store.run(spec.source)
+        if run is not None and store.result_folder(spec.source) is None:
+            raise Refused(f"Run {spec.source} has no result yet; it is {run.status}.")
+        path = Path(spec.source).expanduser()
+        if run is None and not os.path.exists(path):
+            raise Refused(f"There is no run and no file “{spec.source}”; “python -m engine runs list” shows the runs.")
+        if run is None and needs_dataset(path) and not spec.dataset:
+            raise Refused(f"{path.name} does not say which dataset it stands for; name it with --dataset.")
+    worker = _worker()
+    from engine.accel import pick_accel
+
+    pick_accel(spec.device)
+    id = store.submit("student", spec, pid=os.getpid())
+    _follow(store, worker, id)
+    facts = store.student(id)
+    if facts is None:
+        raise Refused("The training was stopped before the student was finished.")
+    row = {"run": id, "folder": str(store.folder(id)), **_student_row(facts)}
+    text = f"{facts['accuracy']:.1%} of {facts['test_images']:,} test images right; student {id}."
+    _print(row, args.json, text)
+
+
+def _student_list(store: Any, args: argparse.Namespace) -> None:
+    found = []
+    for run in store.runs(kinds=["student"], dataset=args.dataset, statuses=["done"], limit=_limit(args.limit)):
+        facts = store.student(run.id)
+        if facts is not None:
+            found.append({"run": run.id, **_student_row(facts)})
+    if args.json:
+        return _print_json(found)
+    for row in found:
+        print(f"{row['run']:<58} {row['accuracy']:>6.1%}  {row['name']}")
+    if not found:
+        print("There are no students yet; “python -m engine student train --help” says how to train one.")
+
+
+def _student_row(facts: dict[str, Any]) -> dict[str, Any]:
+    names = ("name", "dataset", "network", "protocol", "seed", "source", "accuracy", "per_class", "test_images")
+    return {name: facts.get(name) for name in (*names, "seconds", "parameters")}
+
+
+def _taught(facts: dict[str, Any]) -> str:
+    return f"trained on {facts['source']['text']} under the {facts['protocol']} protocol, seed {facts['seed']}"
+
+
 def bench(args: argparse.Namespace) -> None:
     """The table of what this machine reaches."""
     from engine import bench as table
@@ -433,7 +514,9 @@ def _follow(store: Any, worker: Any, id: str) -> None:
             watcher.join()
     run = store.run(id)
     if run.status == "interrupted":
-        raise Refused(f"Interrupted at step {run.step:,}; “python -m engine runs resume {id}” goes on from there.")
+        again = "goes on from there" if run.kind == "distill" else "starts it over"
+        at = f" at step {run.step:,}" if run.kind == "distill" else ""
+        raise Refused(f"Interrupted{at}; “python -m engine runs resume {id}” {again}.")
     if run.status == "failed":
         raise Refused(run.message)
 
@@ -718,6 +801,20 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(probe=info.id)
         _add_flags(sub, parameters(info.spec))
         sub.add_argument("--out", metavar="FOLDER", help="Also write tables as CSV, and pictures, into this folder.")
+
+    text = "Train a student on a distilled set, a baseline or all images, and keep it; list and show those kept."
+    group = commands.add_parser("student", help=text, description=text)
+    actions = group.add_subparsers(metavar="ACTION", required=True)
+    sub = command("train", student, "Train one network, test it once and keep it. Ctrl-C keeps nothing.", actions)
+    sub.set_defaults(what="train")
+    _add_flags(sub, parameters(SPECS["student"]))
+    sub = command("list", student, "List the trained students, newest first.", actions)
+    sub.set_defaults(what="list")
+    sub.add_argument("--dataset", help="Only students of this dataset.")
+    sub.add_argument("--limit", default="50", help="How many at most. Default: 50.")
+    sub = command("show", student, "A student's accuracy, per-class accuracy, confusion and mistakes.", actions)
+    sub.set_defaults(what="show")
+    sub.add_argument("id", help="The student's id: that of the run that trained it.")
 
     sub = command("bench", bench, "Measure what this machine reaches, as a table.")
     sub.add_argument("--quick", action="store_true", help="Only what takes seconds.")

@@ -394,7 +394,8 @@ class StudentSpec(_Frozen):
         "auto",
         "Protocol",
         "p",
-        "How it is trained; auto: full for all images, else the protocol that the set was made for.",
+        "How it is trained; auto: full for all images and for more than 1,000 of them, else the protocol that the set "
+        "was made for (dc for a baseline).",
     )
     seed: int = field(0, "Seed", "s", "Seed of the initial weights, batches and augmentation.", ge=0, le=2**31 - 1)
     width: int = field(128, "Network width", "w", "Channels of each ConvNet layer.", True, ge=8, le=512)

@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from engine.errors import Refused
 from engine.home import limbeck_home
 from engine.runs.process import alive, signature
-from engine.spec import METHODS
+from engine.spec import BASELINES, METHODS
 
 STATUSES = ("queued", "running", "paused", "done", "stopped", "failed", "interrupted")
 FINISHED = ("done", "stopped", "failed")
@@ -135,7 +135,7 @@ class Store:
                     run_id,
                     kind,
                     dataset,
-                    title or default_title(kind, dataset, values),
+                    title or default_title(kind, dataset, values, self._title_of(values.get("source", ""))),
                     json.dumps(values),
                     status,
                     message,
@@ -300,7 +300,7 @@ class Store:
                 again = self._row(db, row["id"])
                 if (again["pid"], again["worker"], again["status"]) != (row["pid"], row["worker"], row["status"]):
                     continue
-                message = "The worker went away. Resume continues from the last checkpoint."
+                message = f"The worker went away. {resuming(row['kind'])}"
                 self._announce(db, row["id"], "interrupted", message, row["step"], {})
             found.append(row["id"])
         return found
@@ -369,9 +369,10 @@ class Store:
         if not _valid(id):
             return None
         try:
-            return json.loads((self.home / "runs" / id / "student" / "student.json").read_text())
-        except FileNotFoundError:
+            facts = json.loads((self.home / "runs" / id / "student" / "student.json").read_text())
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
+        return facts if isinstance(facts, dict) else None
 
     # ---- control ----
 
@@ -498,12 +499,22 @@ class Store:
         run = self.run(source)
         return run.dataset if run else ""
 
+    def _title_of(self, source: str) -> str:
+        """The title of the run that a student learns from, or nothing when it reads a path."""
+        run = self.run(source)
+        return run.title if run else ""
+
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
 
 
-def default_title(kind: str, dataset: str, values: dict[str, Any]) -> str:
-    """A short name for a run made from its spec."""
+def resuming(kind: str) -> str:
+    """What resuming an interrupted run does, as a sentence."""
+    return "Resume continues from the last checkpoint." if kind == "distill" else "Resume starts it over."
+
+
+def default_title(kind: str, dataset: str, values: dict[str, Any], source: str = "") -> str:
+    """A short name for a run made from its spec; ``source``: the title of the run it reads."""
     if dataset.startswith("folder:"):
         dataset = Path(dataset.removeprefix("folder:")).stem
     if kind == "distill":
@@ -513,14 +524,39 @@ def default_title(kind: str, dataset: str, values: dict[str, Any]) -> str:
     if kind == "evaluate":
         return f"{Path(values['source']).name}, {values['protocol']} protocol"
     if kind == "student":
-        return values["name"] or f"{dataset}, {values['network']} on {Path(values['source']).name}"
+        return values["name"] or _student_title(dataset, values, source)
     return f"{dataset}, imported"
+
+
+def _student_title(dataset: str, values: dict[str, Any], source: str) -> str:
+    """Network, training set, and whatever else tells the student from its like."""
+    if values["source"] == "full":
+        source = f"{dataset}, {values['limit']:,} images" if values["limit"] else f"{dataset}, all images"
+    elif values["source"] in BASELINES:
+        source = f"{dataset}, {values['source']} images, {values['ipc']} per class"
+    parts = [f"{values['network']} on {source or Path(values['source']).name}"]
+    if values["network"] == "edge-popup":
+        parts.append(f"{values['keep']:.0%} kept")
+    if values["style"] != "original":
+        parts.append(f"stylised ({values['style']})")
+    if values["epsilon"]:
+        parts.append(f"PGD {values['epsilon']:g}/255")
+    if values["protocol"] != "auto":
+        parts.append(values["protocol"])
+    if values["seed"]:
+        parts.append(f"seed {values['seed']}")
+    return ", ".join(parts)[:200]
 
 
 def _new_id(kind: str, dataset: str, values: dict[str, Any]) -> str:
     what = values.get("method") or (values.get("kind") if kind == "baseline" else kind)
     name = Path(dataset.removeprefix("folder:")).stem if dataset.startswith("folder:") else dataset
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{name}-{what}-{values.get('ipc', '')}".lower()).strip("-")[:40].strip("-")
+    number = values.get("ipc", "")
+    if kind == "student":
+        known = values["source"] == "full" or values["source"] in BASELINES
+        what = f"student-{values['network']}-{values['source'] if known else 'set'}"
+        number = values["ipc"] if values["source"] in BASELINES else ""
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{name}-{what}-{number}".lower()).strip("-")[:40].strip("-")
     letters = "abcdefghjkmnpqrstuvwxyz23456789"
     return f"{time.strftime('%Y%m%d-%H%M')}-{slug}-{''.join(secrets.choice(letters) for _ in range(5))}"
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from engine.data.catalogue import FOLDER, availability
 from engine.data.folder_check import opened
 from engine.errors import Refused
-from engine.spec import BANK_NEEDS_IPC_1
+from engine.spec import BANK_NEEDS_IPC_1, BASELINES, StudentSpec
 
 TENSOR_FILES = (".pt", ".pth", ".npz")  # images and labels that do not say which dataset they stand for
 
@@ -23,11 +23,29 @@ def check(spec: BaseModel) -> None:
     values = spec.model_dump()
     if values.get("method") == "dc" and values["ipc"] > 1 and values["parameters"]["variant"] == "bank":
         raise Refused(BANK_NEEDS_IPC_1)
+    if isinstance(spec, StudentSpec):
+        check_student(spec)
     if values.get("dataset"):
         check_dataset(values["dataset"])
-        if values["dataset"].startswith(FOLDER) and "ipc" in values:
+        sized = "ipc" in values and (not isinstance(spec, StudentSpec) or spec.source in BASELINES)
+        if values["dataset"].startswith(FOLDER) and sized:
             path = Path(values["dataset"].removeprefix(FOLDER)).expanduser()
             check_class_size(spec, smallest_class(path), path.stem)
+
+
+def check_student(spec: StudentSpec) -> None:
+    """Raise ``Refused`` when the fields of a student's spec do not go together."""
+    saved = spec.source != "full" and spec.source not in BASELINES
+    if not saved and not spec.dataset:
+        raise Refused(f"The training set “{spec.source}” needs a dataset (dataset) to take images from; name one, such as digits.")
+    if saved and spec.style != "original":
+        raise Refused(
+            "Only images of a dataset can be stylised (style); distil a stylised set, or train on full or a baseline."
+        )
+    if spec.limit is not None and spec.source != "full":
+        raise Refused("A limit on the training images (limit) is for all of them (source full); drop one of the two.")
+    if len(spec.name) > 200 or not spec.name.isprintable():
+        raise Refused("A student's name (name) must be one line of at most 200 characters.")
 
 
 def check_dataset(name: str) -> None:

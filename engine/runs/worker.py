@@ -25,17 +25,18 @@ from engine.distill.base import Diverged
 from engine.errors import Refused
 from engine.networks import make_network
 from engine.presets import PRESETS
-from engine.runs import distil, evaluating, imports
+from engine.runs import distil, evaluating, imports, studying
 from engine.runs.executor import cores
 from engine.runs.film import encode
 from engine.runs.job import Heart, Job, Left, Released, Stopped
-from engine.runs.store import Run, Store
+from engine.runs.store import Run, Store, resuming
 
 JOBS: dict[str, Callable[[Job], None]] = {
     "distill": distil.distil,
     "baseline": evaluating.make_baseline,
     "evaluate": evaluating.evaluate,
     "import": imports.import_run,
+    "student": studying.study,
 }
 
 
@@ -50,7 +51,7 @@ def run_job(store: Store, run: Run, *, leaving: threading.Event | None = None, s
     except Released:
         pass
     except Left:
-        store.announce(run.id, "interrupted", "The program was ended. Resume continues from the last checkpoint.")
+        store.announce(run.id, "interrupted", f"The program was ended. {resuming(run.kind)}")
     except Stopped:
         store.announce(run.id, "stopped", "Stopped before it made anything.")
     except Refused as error:

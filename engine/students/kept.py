@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import uuid
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from engine.accel import Accel
 from engine.errors import Refused
 from engine.networks import make_network
 from engine.runs.store import Store
+from engine.spec import STUDENT_NETWORKS
 from engine.synthetic import ZCA
 
 FORMAT = 1
@@ -100,14 +102,44 @@ def load_student(store: Store, id: str, accel: Accel) -> Student:
         )
     try:
         tensors = load_file(store.folder(id) / "student" / "student.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise Refused(f"The weights of student {id} cannot be read ({error}); train it again.") from None
-    module = make_network(**facts["build"])
-    module.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
-    zca = None
-    if "zca_base" in facts:
-        zca = ZCA(tensors["zca.components"], tensors["zca.gains"], facts["zca_base"], tensors["zca.centre"])
+        module = make_network(**_checked(facts))
+        module.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        zca = None
+        if "zca_base" in facts:
+            zca = ZCA(tensors["zca.components"], tensors["zca.gains"], float(facts["zca_base"]), tensors["zca.centre"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, Refused):
+            raise
+        reason = type(error).__name__
+        raise Refused(f"The files of student {id} cannot be read ({reason}); train it again.") from None
+    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+        raise Refused(f"The weights of student {id} are not all finite numbers; train it again.")
     return Student(id, module.eval().to(accel.device), facts, zca)
+
+
+def _checked(facts: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of ``make_network`` in a student's facts, none out of range. Raises ``ValueError`` or ``KeyError``.
+
+    The files may come from elsewhere: no number in them decides how much memory is taken before it was looked at.
+    """
+    build = facts["build"]
+    limits = {"channels": (1, 3), "size": (8, 256), "classes": (2, 1000), "width": (1, 512), "depth": (1, 5)}
+    for name, (low, high) in {**limits, "seed": (0, 2**31 - 1)}.items():
+        value = build.get(name, low)
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(name)
+    if build["name"] not in STUDENT_NETWORKS or not 0.05 <= float(build.get("keep", 0.5)) <= 1:
+        raise ValueError("build")
+    if build.get("weights", "kaiming") not in ("kaiming", "signed"):
+        raise ValueError("weights")
+    counts = (len(facts["classes"]), len(facts["mean"]), len(facts["std"]))
+    if counts != (build["classes"], build["channels"], build["channels"]):
+        raise ValueError("facts")
+    if not all(math.isfinite(m) for m in facts["mean"]) or not all(0 < s < math.inf for s in facts["std"]):
+        raise ValueError("normalisation")
+    if not isinstance(facts["name"], str) or not isinstance(facts["dataset"], str):
+        raise ValueError("names")
+    return build
 
 
 def load_students(store: Store, ids: str, accel: Accel, most: int = 20) -> list[Student]:
