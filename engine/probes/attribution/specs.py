@@ -323,7 +323,7 @@ class QualitySpec(_Asked):
         min_length=1,
         max_length=200,
     )
-    images: int = field(16, "Images", "n", "Test images, drawn at random.", ge=4, le=200)
+    images: int = field(16, "Images", "ni", "Test images, drawn at random.", ge=4, le=200)
     target: Literal["predicted", "true"] = field("predicted", "Target", "t", "Which answer is explained.")
     perturbations: int = field(
         10, "Perturbations", "pe", "Random changes of each image for infidelity and sensitivity.", True, ge=2, le=100
@@ -341,7 +341,7 @@ class AgreementSpec(_Method):
     of the students from first to last leaf, lines: [[[x…], [y…]]…] of the dendrogram, with leaf i at x = i}).
     """
 
-    images: int = field(32, "Images", "im", "Test images, drawn at random.", ge=4, le=500)
+    images: int = field(32, "Images", "ni", "Test images, drawn at random.", ge=4, le=500)
     target: Literal["predicted", "true"] = field(
         "true", "Target", "t", "Which answer is explained; true asks all students the same question."
     )
@@ -375,7 +375,7 @@ class ContextSpec(_Method):
         "file:NAME of a kept picture that is bright on the object; not needed where the dataset has masks.",
         max_length=200,
     )
-    images: int = field(50, "Images", "n", "Test images; of one image, so many random contexts.", ge=4, le=500)
+    images: int = field(50, "Images", "ni", "Test images; of one image, so many random contexts.", ge=4, le=500)
     target: Literal["predicted", "true"] = field("predicted", "Target", "t", "Which answer is explained.")
 
 
