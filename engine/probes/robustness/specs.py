@@ -22,7 +22,7 @@ def _students() -> Any:
 
 
 def _seed() -> Any:
-    return field(0, "Seed", "s", "Seed of everything random.", True, ge=0, le=2**31 - 1)
+    return field(0, "Seed", "s", "Seed of everything random.", True, ge=0, le=1_000_000)
 
 
 def _images(default: int, most: int = 10_000) -> Any:
