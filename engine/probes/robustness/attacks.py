@@ -6,7 +6,9 @@ that a radius of ε/255 means the same change of pixels for every student, whate
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -29,13 +31,22 @@ def _loss(outputs: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(outputs, labels, reduction="none")
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Captum's warning that it asks for gradients by itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Input Tensor 0 did not already require gradients")
+        yield
+
+
 def fgsm(student: Student) -> Attack:
     """One step along the gradient's sign (Goodfellow, Shlens & Szegedy 2015)."""
     attack = FGSM(lambda pixels: logits(student, pixels), _loss, lower_bound=0.0, upper_bound=1.0)
     attack.zero_thresh = 0.0  # by default Captum leaves pixels with small gradients alone, so nothing sure is moved
 
     def perturb(pixels: Tensor, labels: Tensor, radius: float) -> Tensor:
-        return attack.perturb(pixels.clone(), radius / 255, labels).detach()
+        with _quiet():
+            return attack.perturb(pixels.clone(), radius / 255, labels).detach()
 
     return perturb
 
@@ -47,14 +58,16 @@ def pgd(student: Student, steps: int, seed: int = 0, random_start: bool = True) 
 
     def perturb(pixels: Tensor, labels: Tensor, radius: float) -> Tensor:
         step = 2.5 * radius / steps / 255 if steps > 1 else radius / 255
-        with seeded(seed):
+        with seeded(seed), _quiet():
             moved = attack.perturb(pixels, radius / 255, step, steps, labels, random_start=random_start)
         return moved.detach()
 
     return perturb
 
 
-def smallest_radius(student: Student, pixels: Tensor, label: int, attack: Attack, reach: int, grain: int = 4) -> float | None:
+def smallest_radius(
+    student: Student, pixels: Tensor, label: int, attack: Attack, reach: int, grain: int = 4
+) -> float | None:
     """The smallest radius, in 255ths, at which ``attack`` makes the student answer something else than ``label`` for
     one image (1, C, H, W): found by bisection on multiples of 1/``grain`` up to ``reach``, which takes for granted that
     a larger radius never fails where a smaller one succeeded. 0 where the answer is wrong to begin with, None where

@@ -136,7 +136,9 @@ def _summary(
     corrupted = [row["accuracy"] for row in mine if row["family"] == "corruption"]
     clean = of("clean", 0)
     # Never flipped within reach counts as beyond it: the median stays right while fewer than half are.
-    radii = [r["radius"] if r["radius"] is not None else float("inf") for r in found if r["student"] == columns["student"]]
+    radii = [
+        r["radius"] if r["radius"] is not None else float("inf") for r in found if r["student"] == columns["student"]
+    ]
     median = statistics.median_low(radii) if radii else None
     return {
         **columns,
@@ -156,5 +158,7 @@ def _corruption_sheet(images: Tensor, seed: int) -> Tensor:
     one = images[[i % len(images) for i in range(len(CORRUPTIONS))]]
     rows = [one]
     for severity in SEVERITIES:
-        rows.append(torch.stack([corrupt(images, id, severity, seed)[i % len(images)] for i, id in enumerate(CORRUPTIONS)]))
+        rows.append(
+            torch.stack([corrupt(images, id, severity, seed)[i % len(images)] for i, id in enumerate(CORRUPTIONS)])
+        )
     return sheet(rows)

@@ -8,7 +8,7 @@ flipped images every answer goes by shape or by position; *reliance* is the shar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -23,10 +23,11 @@ from engine.probes.desk import Answer
 from engine.probes.robustness.common import mean_interval, sheet
 from engine.probes.robustness.specs import ShortcutSpec
 from engine.spec import build_spec
-from engine.students.train import make_plan, train_slices
+from engine.students.fit import train_one
+from engine.students.train import make_plan
 from engine.synthetic import SyntheticSet
 
-SETS = {"distilled": "Distilled", "random": "Random real", "full": "All images"}
+SETS = {"distilled": "Distilled", "random": "Random real", "full": "All real"}
 TESTS = {"iid": "As in training", "random": "Random position", "flipped": "Flipped position"}
 TESTED = 500  # images of each class in each test set
 
@@ -36,46 +37,23 @@ def answer(spec: ShortcutSpec, work: Work) -> Answer:
     over repeats) and ``contrasts`` (differences of reliance, paired by repeat); pictures of images and sets."""
     tests = _tests(spec)
     rows: list[dict[str, Any]] = []
-    shown: dict[str, SyntheticSet] = {}
-    examples: Tensor | None = None
-    portion = 1 / spec.sets
+    first: dict[str, SyntheticSet] = {}
     for repeat in range(spec.sets):
+
+        def tell(fraction: float, sentence: str, repeat: int = repeat) -> None:
+            work.tell((repeat + fraction) / spec.sets, f"Repeat {repeat + 1} of {spec.sets}: {sentence}")
+
         seed = 1000 * spec.seed + repeat
         data = load_moons(spec.images, 1, seed + 1, spec.agreement, spec.layout)
-        examples = data.train_images[:12] if examples is None else examples
-        start = repeat * portion
-        of = f"{repeat + 1} of {spec.sets}"
-        for made, fraction in _make_sets(spec, data, seed, work):
-            if isinstance(made, dict):
-                sets = made
-            else:
-                work.tell(start + 0.4 * portion * fraction, f"Distilling set {of}: {made}.")
-        shown = shown or sets
-        count, done = len(sets) * spec.students, 0
-        for kind, chosen in sets.items():
-            for number in range(spec.students):
-                for fraction, module in _train(chosen, data, spec, 100 * seed + number, work):
-                    whole = start + portion * (0.4 + 0.6 * (done + fraction) / count)
-                    work.tell(whole, f"Training students of set {of}: {SETS[kind].lower()}.")
-                done += 1
-                assert module is not None
-                accuracies = {f"{name}_accuracy": _accuracy(module, chosen, *test) for name, test in tests.items()}
-                rows.append(
-                    {
-                        "set": kind,
-                        "repeat": repeat,
-                        "student": number,
-                        "images": len(chosen.images),
-                        **accuracies,
-                        "reliance": 1 - accuracies["flipped_accuracy"],
-                    }
-                )
+        sets = _make_sets(spec, data, seed, work, tell)
+        rows += [{"repeat": repeat, **row} for row in _students(spec, data, sets, tests, seed, work, tell)]
+        if not first:
+            first, examples = sets, data.train_images[:12]
     summary, contrasts = _summary(rows), _contrasts(rows)
-    assert examples is not None
     images = {
         "examples": work.picture("examples", sheet([examples, *(t[0][:12] for t in tests.values())]), 2),
         **{
-            kind: work.picture(kind, sheet(_by_class(shown[kind])), 4 if spec.ipc <= 10 else 2)
+            kind: work.picture(kind, sheet(_by_class(first[kind])), 4 if spec.ipc <= 10 else 2)
             for kind in ("distilled", "random")
         },
     }
@@ -102,10 +80,10 @@ def _tests(spec: ShortcutSpec) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _make_sets(
-    spec: ShortcutSpec, data: Dataset, seed: int, work: Work
-) -> Iterator[tuple[str | dict[str, SyntheticSet], float]]:
-    """The three training sets of one repeat; before them, what is being done, with the fraction done."""
-    yield "starting", 0.0
+    spec: ShortcutSpec, data: Dataset, seed: int, work: Work, tell: Callable[[float, str], None]
+) -> dict[str, SyntheticSet]:
+    """The three training sets of one repeat."""
+    tell(0.0, "preparing to distil.")
     run = build_spec(
         "distill", dataset=data.name, method=spec.method, ipc=spec.ipc, steps=spec.steps, seed=seed, width=spec.width
     )
@@ -113,31 +91,42 @@ def _make_sets(
     distiller.setup(run, data, work.accel)
     for step in range(spec.steps):
         distiller.step()
-        yield f"step {step + 1} of {spec.steps}", (step + 1) / spec.steps
+        tell(0.4 * (step + 1) / spec.steps, "distilling.")
     own = data.distil_indices
-    everything = SyntheticSet(
-        data.normalise(data.train_images[own]), data.train_labels[own], data.name, data.classes, data.mean, data.std,
-        "selected",
-    )  # fmt: skip
-    # Another seed than the distiller's, which starts from random real images too.
-    random = make_baseline("random", data, spec.ipc, seed=seed + 500_000)
-    yield {"distilled": distiller.synthetic(), "random": random, "full": everything}, 1.0
+    images, labels = data.normalise(data.train_images[own]), data.train_labels[own]
+    return {
+        "distilled": distiller.synthetic(),
+        # Another seed than the distiller's, which starts from random real images too
+        "random": make_baseline("random", data, spec.ipc, seed=seed + 500_000),
+        "full": SyntheticSet(images, labels, data.name, data.classes, data.mean, data.std, "selected"),
+    }
 
 
-def _train(
-    chosen: SyntheticSet, data: Dataset, spec: ShortcutSpec, seed: int, work: Work
-) -> Iterator[tuple[float, nn.Module | None]]:
-    """The fraction done after every step, and in the end the network."""
-    plan = make_plan(chosen, data, spec.protocol, spec.network, work.accel)
-    slices = train_slices(plan, [seed % 2**31])
-    while True:
-        try:
-            yield next(slices), None
-        except StopIteration as end:
-            module = plan.make().to(work.accel.device)
-            module.load_state_dict({**module.state_dict(), **end.value.parameters})
-            yield 1.0, module.eval()
-            return
+def _students(
+    spec: ShortcutSpec,
+    data: Dataset,
+    sets: dict[str, SyntheticSet],
+    tests: dict[str, tuple[Tensor, Tensor]],
+    seed: int,
+    work: Work,
+    tell: Callable[[float, str], None],
+) -> Iterator[dict[str, Any]]:
+    """A row for every student of one repeat."""
+    count, done = len(sets) * spec.students, 0
+    for kind, chosen in sets.items():
+        plan = make_plan(chosen, data, spec.protocol, spec.network, work.accel)
+        for number in range(spec.students):
+            slices = train_one(plan, (100 * seed + number) % 2**31)
+            while True:
+                try:
+                    tell(0.4 + 0.6 * (done + next(slices)) / count, f"training on {SETS[kind].lower()} images.")
+                except StopIteration as end:
+                    module: nn.Module = end.value
+                    break
+            done += 1
+            found = {f"{name}_accuracy": _accuracy(module, chosen, *test) for name, test in tests.items()}
+            columns = {"set": kind, "student": number, "images": len(chosen.images)}
+            yield {**columns, **found, "reliance": 1 - found["flipped_accuracy"]}
 
 
 def _accuracy(module: nn.Module, chosen: SyntheticSet, images: Tensor, labels: Tensor) -> float:

@@ -50,9 +50,7 @@ class ShortcutSpec(_Frozen):
         "halves: stars on the left, moons on the right. corners: stars at the lower left and upper right, moons at "
         "the upper left and lower right, as in Geirhos et al.",
     )
-    sets: int = field(
-        3, "Repeats", "r", "Training sets, each distilled and drawn from a seed of its own.", ge=1, le=20
-    )
+    sets: int = field(3, "Repeats", "r", "Training sets, each distilled and drawn from a seed of its own.", ge=1, le=20)
     students: int = field(
         2, "Students per set", "st", "Networks trained on each set from different seeds.", ge=1, le=10
     )
@@ -110,9 +108,7 @@ class RobustnessSpec(_Frozen):
         le=64.0,
     )
     steps: int = field(7, "PGD steps", "as", "Gradient steps of PGD.", True, ge=1, le=100)
-    reach: int = field(
-        64, "Largest radius searched", "re", "In 255ths of the pixel range.", True, ge=2, le=255
-    )
+    reach: int = field(64, "Largest radius searched", "re", "In 255ths of the pixel range.", True, ge=2, le=255)
     seed: int = _seed()
 
 
@@ -136,9 +132,7 @@ class TransferSpec(_Frozen):
     steps: int = field(
         60, "Fine-tuning steps", "ft", "Steps of 64 images that train the whole network; 0 for none.", ge=0, le=5000
     )
-    rate: float = field(
-        0.01, "Fine-tuning rate", "lr", "Largest learning rate of fine-tuning.", True, ge=1e-5, le=1.0
-    )
+    rate: float = field(0.01, "Fine-tuning rate", "lr", "Largest learning rate of fine-tuning.", True, ge=1e-5, le=1.0)
     size: int = field(
         32, "Image size", "px", "Side in pixels to which a folder's images are resized.", True, ge=28, le=64
     )

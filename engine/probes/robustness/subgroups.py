@@ -1,10 +1,10 @@
 """Groups of test images by class and background colour: who is left behind?
 
 An average hides groups in which a student fails. Groups here are class × background colour, the mean colour of an
-image's border, sorted into a few by k-means. Reported are the worst group's accuracy (Sagawa et al. 2020, "Distributionally
-robust neural networks") and the spread over groups: the standard deviation of the groups' accuracies, all groups
-counting the same ("MacroStd"). Small groups vary by chance, and the worst of many is always low, so that both stand
-beside what the same answers give when colours are shuffled within classes.
+image's border, sorted into a few by k-means. Reported are the worst group's accuracy (Sagawa et al., "Distributionally
+Robust Neural Networks", ICLR 2020) and the spread over groups: the standard deviation of the groups' accuracies, all
+groups counting the same ("MacroStd"). Small groups vary by chance, and the worst of many is always low, so that both
+stand beside what the same answers give when colours are shuffled within classes.
 """
 
 from __future__ import annotations
@@ -56,13 +56,19 @@ def answer(spec: SubgroupsSpec, work: Work) -> Answer:
         )
     examples = [images[groups == k][:12] for k in range(len(names))]
     colours = [
-        {"colour": name, "hex": "#" + "".join(f"{round(v):02x}" for v in _rgb(centre)), "images": int((groups == k).sum())}
+        {
+            "colour": name,
+            "hex": "#" + "".join(f"{round(v):02x}" for v in _rgb(centre)),
+            "images": int((groups == k).sum()),
+        }
         for k, (name, centre) in enumerate(zip(names, centres, strict=True))
     ]
     picture = work.picture("backgrounds", sheet(examples), 2)
     facts = {"dataset": data.name, "images": len(images), "smallest": spec.smallest, "classes": list(data.classes)}
     left_out = sum(not row["judged"] for row in table) // len(students)
-    notes = ["The worst of many groups is low by chance alone: read it beside the value expected from shuffled colours."]
+    notes = [
+        "The worst of many groups is low by chance alone: read it beside the value expected from shuffled colours."
+    ]
     if left_out:
         notes.append(f"{left_out} groups have fewer than {spec.smallest} images and are judged by nothing.")
     return Answer(
