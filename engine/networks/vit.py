@@ -40,7 +40,7 @@ class ViT(nn.Module):
 
     Dosovitskiy et al. 2021, small enough for a CPU: one image costs about as much as in a ConvNet of width 128. The
     tokens' mean replaces the class token (Beyer, Zhai & Kolesnikov 2022); positions are learned, GELU is the
-    activation, nothing is dropped out. 804,618 parameters on MNIST, 810,634 on CIFAR-10.
+    activation, nothing is dropped out. 804,874 parameters on MNIST, 810,890 on CIFAR-10.
     """
 
     def __init__(self, channels: int, size: int, classes: int):

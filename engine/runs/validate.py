@@ -37,7 +37,7 @@ def check_student(spec: StudentSpec) -> None:
     """Raise ``Refused`` when the fields of a student's spec do not go together."""
     saved = spec.source != "full" and spec.source not in BASELINES
     if not saved and not spec.dataset:
-        raise Refused(f"The training set “{spec.source}” needs a dataset (dataset) to take images from; name one, such as digits.")
+        raise Refused(f"The training set “{spec.source}” needs a dataset (dataset) to take images from; name it.")
     if saved and spec.style != "original":
         raise Refused(
             "Only images of a dataset can be stylised (style); distil a stylised set, or train on full or a baseline."

@@ -133,8 +133,8 @@ FULL = Protocol(
     "full",
     "Full",
     "For all training images, sized for a CPU: 300 to 4,000 steps of 128 images (3 epochs of MNIST, 10 of CIFAR-10), "
-    "SGD with momentum 0.9, the rate warmed up to 0.05 (0.02 in networks without normalisation) and let down to zero "
-    "along a cosine, small shifts, and mirroring where it keeps the class.",
+    "SGD with momentum 0.9, the rate warmed up to 0.05 (0.02 in VGG11 and networks without normalisation) and let down "
+    "to zero along a cosine, small shifts, and mirroring where it keeps the class.",
     "convnet",
     steps=((100, 300), (1000, 600), (10_000, 1600), (50_000, 3910)),
     rate=0.05,
@@ -161,7 +161,7 @@ def protocol_for(name: str, dataset: str, network: str | None = None) -> Protoco
         protocol = replace(protocol, epochs=1000, augment="dc")
     if name == "full" and dataset in CHARACTERS:
         protocol = replace(protocol, steps=((100, 300), (1000, 500), (60_000, 1407)), warmup=200)
-    if name == "full" and network in ("convnet-wide", "lenet", "mlp", "alexnet"):
+    if name == "full" and network in ("convnet-wide", "lenet", "mlp", "alexnet", "vgg11"):
         protocol = replace(protocol, rate=0.02)
     if protocol.optimiser == "sgd" and network == "vit":
         protocol = replace(protocol, optimiser="adam", rate=1e-3, weight_decay=0.0)
