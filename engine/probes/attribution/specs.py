@@ -79,7 +79,7 @@ METHOD_INFO: dict[str, Method] = {
             "inputxgradient",
             "Input × gradient",
             "Shrikumar, Greenside & Kundaje, Learning Important Features, ICML 2017 (its baseline)",
-            "Which bright pixels speak for (red) or against (blue) the answer, to first order.",
+            "Which bright pixels speak for (orange) or against (blue) the answer, to first order.",
             "Black pixels get exactly 0 however much the student relies on their being black.",
             "One forward and one backward pass: hundredths of a second for each student.",
             gradient=True,
@@ -104,7 +104,6 @@ METHOD_INFO: dict[str, Method] = {
             "The shares add up only on average over many samples.",
             "As many passes as samples: about a tenth of a second for each student.",
             ("samples", "noise", "baseline"),
-            gradient=True,
             complete=True,
         ),
         Method(
@@ -244,11 +243,16 @@ class _Method(_Asked):
 class AttributionSpec(_Method):
     """One image, up to four students, one method.
 
-    Tables: ``students`` (predicted, confidence, target, logit, completeness gap as a fraction or None, total absolute
-    attribution, seconds), ``answers`` (student × the three most probable classes), ``agreement`` (pairs of students:
-    rank_correlation, overlap of the most important tenth of the pixels). Facts: ``students``, ``maps`` (one (H, W)
-    list of lists for each student, raw values), ``limit`` (the value at which colours end, in the chosen unit),
-    ``scale``, ``image`` ({text, label or None, class}), ``classes``. Pictures: ``input``, ``map-0`` …, ``blend-0`` ….
+    A student for whom the method is not right is left out of the tables, its map is None and ``facts["skipped"]``
+    says why, by id.
+
+    Tables: ``students`` (predicted, confidence, target, logit, gap: the completeness gap as a fraction, or None where
+    it is not defined; total: absolute attribution; seconds), ``answers`` (student × the three most probable classes:
+    rank, class, probability), ``agreement`` (pairs of students: rank_correlation, overlap of the most important tenth
+    of the pixels). Facts: ``students``, ``skipped``, ``maps`` (one (H, W) list of lists for each student, raw values),
+    ``limit`` (the value at which colours end, in the unit of ``scale``), ``scale``, ``signed``, ``image`` ({text,
+    label or None, class or None}), ``classes``. Pictures: ``input``, ``map-0`` …, ``blend-0`` …, ``key`` (the colours
+    from -limit, or 0, to limit).
     """
 
     image: str = field("test:0", "Image", "im", IMAGE_HELP, min_length=1, max_length=200)
@@ -309,10 +313,11 @@ class InfluenceSpec(_Asked):
 class QualitySpec(_Asked):
     """Metrics of the maps themselves, over a batch of test images.
 
-    Tables: ``quality`` (student × method × metric: infidelity, sensitivity, deletion, insertion, random-deletion,
-    random-insertion; mean, low, high: a 95 % bootstrap interval over images; n), ``curves`` (student × method × curve
-    deletion/insertion × share of pixels; probability, low, high). Facts: ``students``, ``metrics`` (id → sentence),
-    ``skipped`` (sentences: which method was not right for which student).
+    Tables: ``quality`` (student × method × metric infidelity/unexplained/sensitivity/deletion/insertion; mean, low,
+    high: a 95 % bootstrap interval over images; n), ``curves`` (student × method × curve deletion/insertion × share of
+    the pixels; probability, low, high). The method ``random`` (pixels in random order) is the reference of the curves.
+    Facts: ``students``, ``metrics`` (id → {name, better: lower/higher, about}), ``skipped`` (sentences: which method
+    was not right for which student).
     """
 
     methods: str = field(
@@ -335,7 +340,7 @@ class QualitySpec(_Asked):
 class AgreementSpec(_Method):
     """How far students' maps agree over a batch of test images, and the distance between models that follows.
 
-    Tables: ``pairs`` (id_a, student_a, id_b, student_b; rank_correlation, overlap, cosine, each with low and high: 95 %
+    Tables: ``pairs`` (id_a, student_a, id_b, student_b; rank_correlation, overlap, cosine, each with _low and _high: 95 %
     bootstrap intervals; same_answer: share of images with the same prediction; distance = 1 - cosine; n). Facts:
     ``students``, ``distance`` (matrix), ``rank_correlation`` (matrix), ``overlap`` (matrix), ``tree`` ({order: indices
     of the students from first to last leaf, lines: [[[x…], [y…]]…] of the dendrogram, with leaf i at x = i}).
@@ -354,11 +359,15 @@ class ContextSpec(_Method):
     """Object or context: where the attribution lies, and whether the answer survives a change of either.
 
     Tables: ``context`` (student × condition original/context-swapped/context-noised/object-removed/context-removed ×
-    subset all/correct/incorrect: n, accuracy with accuracy_low and accuracy_high (Wilson, 95 %), object_share with low
-    and high (bootstrap, 95 %), area = the object's share of the pixels). Facts: ``students``, ``conditions`` (id →
+    subset all/correct/incorrect, by the answer under that condition: n, accuracy with accuracy_low and accuracy_high
+    (Wilson, 95 %), kept = share of the images whose answer is still that of the original, object_share with
+    object_share_low and object_share_high (bootstrap, 95 %), area = the object's share of the pixels). Of an image
+    whose class nobody knows there is only the subset all, and no accuracy. Facts: ``students``, ``conditions`` (id →
     sentence), ``images``. Pictures: ``conditions`` (an example under the five conditions), for each student
     ``maps-0`` … (its maps of them).
     """
+
+    method: Attributing = field("saliency", "Method", "m", "How the answer is attributed to pixels.")
 
     image: str = field(
         "all",
@@ -384,7 +393,7 @@ class DistilledSpec(_Method):
 
     Tables: ``looks`` (student × image: class, predicted, confidence), ``nearest`` (student × image × rank: test_index,
     class, distance in feature space), ``spectrum`` (kind synthetic/real × frequency in cycles per image; power, low,
-    high), ``variation`` (kind × image: total variation). Facts: ``students``, ``indices``, ``classes``,
+    high), ``variation`` (kind × index: variation). Facts: ``students``, ``indices``, ``classes``,
     ``total_variation`` ({synthetic, real}: mean, low, high). Pictures: ``set`` (the images), ``maps-0`` … (each
     student's maps in the same order), ``nearest-0`` … (a row for each image: itself, then its nearest test images).
     """
