@@ -30,7 +30,7 @@ MAX_SIDE = 4096
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-# ---- students -------------------------------------------------------------------------------------------------------
+# ---- students --------------------------------------------------------------------------------------------------------
 
 
 def asked_students(work: Work, ids: str, least: int = 1, most: int = 4) -> list[Student]:
@@ -91,7 +91,7 @@ def data_of(student: Student, work: Work) -> Dataset:
     return load(student.dataset, student.facts["size"], lambda fraction, what: work.tell(0.1 * fraction, what))
 
 
-# ---- images ---------------------------------------------------------------------------------------------------------
+# ---- images ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +211,7 @@ def drawn_tests(data: Dataset, count: int, seed: int) -> Tensor:
     return order[:count].sort().values
 
 
-# ---- targets --------------------------------------------------------------------------------------------------------
+# ---- targets ---------------------------------------------------------------------------------------------------------
 
 
 def asked_class(text: str, classes: tuple[str, ...]) -> int:

@@ -163,7 +163,7 @@ def cosines(student: Student, pixels: Tensor, real: Tensor, tell: Any = None) ->
     return torch.cat(out, 1).cpu()
 
 
-# ---- statistics of images -----------------------------------------------------------------------------------------------
+# ---- statistics of images --------------------------------------------------------------------------------------------
 
 
 def radial_spectrum(pixels: Tensor) -> np.ndarray:

@@ -74,7 +74,7 @@ def area_under(shares: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.trapezoid(values, shares, axis=-1)
 
 
-# ---- intervals ------------------------------------------------------------------------------------------------------
+# ---- intervals -------------------------------------------------------------------------------------------------------
 
 
 def mean_interval(values: np.ndarray, seed: int = 0, draws: int = 1000) -> tuple[float, float, float]:

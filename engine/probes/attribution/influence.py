@@ -68,16 +68,14 @@ def answer(spec: InfluenceSpec, work: Work) -> Answer:
     notes: list[str] = []
     for i, student in enumerate(students):
 
-        def tell(fraction: float, what: str, i: int = i) -> None:
-            work.tell((i + fraction) / len(students), what)
+        def tell(fraction: float, i: int = i, name: str = student.name) -> None:
+            work.tell((i + fraction) / len(students), f"Asking {name}.")
 
-        tell(0.0, f"Reading what {student.name} was trained on.")
+        work.tell(i / len(students), f"Reading what {student.name} was trained on.")
         lesson = lesson_of(student, spec, work)
         probabilities, predicted = ask(student, picture)
         target = asked_target(spec.target, picture, predicted, classes)
-        influence = influences(
-            student, lesson, picture, target, spec.layers, lambda f: tell(0.1 + 0.8 * f, f"Asking {student.name}.")
-        )
+        influence = influences(student, lesson, picture, target, spec.layers, tell)
         similarity = similarities(student, lesson, picture)
         hard = lesson.labels if lesson.labels.ndim == 1 else lesson.labels.argmax(1)
         orders = {
@@ -197,7 +195,7 @@ def similarities(student: Student, lesson: Lesson, picture: Picture) -> Tensor:
     return F.cosine_similarity(theirs, mine).cpu()
 
 
-# ---- what a student was trained on ----------------------------------------------------------------------------------
+# ---- what a student was trained on -----------------------------------------------------------------------------------
 
 
 def lesson_of(student: Student, spec: InfluenceSpec, work: Work) -> Lesson:

@@ -69,7 +69,7 @@ def check(method: str, student: Student, spec: _Method) -> str:
     return METHOD_INFO[method].valid_for(network_of(student))
 
 
-# ---- attribution ----------------------------------------------------------------------------------------------------
+# ---- attribution -----------------------------------------------------------------------------------------------------
 
 
 def attribute(student: Student, pixels: Tensor, targets: Tensor, spec: _Method, data: Dataset | None = None) -> Tensor:
@@ -174,7 +174,7 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
         np.random.set_state(before)
 
 
-# ---- baselines ------------------------------------------------------------------------------------------------------
+# ---- baselines -------------------------------------------------------------------------------------------------------
 
 
 def baseline(pixels: Tensor, spec: _Method, data: Dataset | None = None) -> Tensor:
@@ -216,7 +216,7 @@ def mean_image(data: Dataset) -> Tensor:
     return data.train_images[::step].float().mean(0, keepdim=True) / 255
 
 
-# ---- Grad-CAM -------------------------------------------------------------------------------------------------------
+# ---- Grad-CAM --------------------------------------------------------------------------------------------------------
 
 
 class _Grid(nn.Module):
@@ -269,7 +269,7 @@ def _maps_of(model: Pixels, pixels: Tensor) -> nn.Module:
     return found[-1]
 
 
-# ---- superpixels ----------------------------------------------------------------------------------------------------
+# ---- superpixels -----------------------------------------------------------------------------------------------------
 
 
 def _ablate(model: Pixels, pixels: Tensor, base: Tensor, target: Tensor, spec: _Method) -> Tensor:

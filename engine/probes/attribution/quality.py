@@ -34,8 +34,8 @@ METRICS = {
     "infidelity": {
         "name": "Infidelity",
         "better": "lower",
-        "about": "How far off a map is when it predicts how the logit changes as a random square is blurred, in squared "
-        "logits; the map is first scaled as suits it best. Students with larger logits have larger values.",
+        "about": "How far off a map is when it predicts how the logit changes as a random square is blurred, in "
+        "squared logits; the map is first scaled as suits it best. Students with larger logits have larger values.",
     },
     "unexplained": {
         "name": "Unexplained change",
@@ -126,7 +126,7 @@ def asked_methods(text: str) -> list[str]:
     return names
 
 
-# ---- infidelity and sensitivity ---------------------------------------------------------------------------------------
+# ---- infidelity and sensitivity --------------------------------------------------------------------------------------
 
 
 def infidelities(
@@ -181,7 +181,7 @@ def _sensitivity(
     return out.detach().cpu().double().numpy()
 
 
-# ---- deletion and insertion -------------------------------------------------------------------------------------------
+# ---- deletion and insertion ------------------------------------------------------------------------------------------
 
 
 def _curves(

@@ -13,7 +13,7 @@ from typing import Literal
 from engine.probes.base import ProbeInfo
 from engine.spec import _Frozen, field
 
-# ---- methods --------------------------------------------------------------------------------------------------------
+# ---- methods ---------------------------------------------------------------------------------------------------------
 
 # Networks with GroupNorm of one channel a group: every image is normalised by its own statistics, so that a constant
 # image has variance 0 and is divided by the square root of epsilon.
@@ -189,7 +189,7 @@ def baseline_note(method: str, baseline: str, network: str) -> str:
     return ""
 
 
-# ---- fields that several probes share -------------------------------------------------------------------------------
+# ---- fields that several probes share --------------------------------------------------------------------------------
 
 IMAGE_HELP = (
     "test:INDEX or train:INDEX, a real image of the students' dataset; synthetic:RUN:INDEX, an image of a synthetic "
@@ -237,7 +237,7 @@ class _Method(_Asked):
     seed: int = field(0, "Seed", "s", "Seed of everything random.", True, ge=0, le=2**31 - 1)
 
 
-# ---- the probes -----------------------------------------------------------------------------------------------------
+# ---- the probes ------------------------------------------------------------------------------------------------------
 
 
 class AttributionSpec(_Method):
@@ -340,8 +340,8 @@ class QualitySpec(_Asked):
 class AgreementSpec(_Method):
     """How far students' maps agree over a batch of test images, and the distance between models that follows.
 
-    Tables: ``pairs`` (id_a, student_a, id_b, student_b; rank_correlation, overlap, cosine, each with _low and _high: 95 %
-    bootstrap intervals; same_answer: share of images with the same prediction; distance = 1 - cosine; n). Facts:
+    Tables: ``pairs`` (id_a, student_a, id_b, student_b; rank_correlation, overlap, cosine, each with _low and _high:
+    95 % bootstrap intervals; same_answer: share of images with the same prediction; distance = 1 - cosine; n). Facts:
     ``students``, ``distance`` (matrix), ``rank_correlation`` (matrix), ``overlap`` (matrix), ``tree`` ({order: indices
     of the students from first to last leaf, lines: [[[x…], [y…]]…] of the dendrogram, with leaf i at x = i}).
     """
