@@ -107,7 +107,7 @@ def load_student(store: Store, id: str, accel: Accel) -> Student:
         zca = None
         if "zca_base" in facts:
             zca = ZCA(tensors["zca.components"], tensors["zca.gains"], float(facts["zca_base"]), tensors["zca.centre"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, Refused):
             raise
         reason = type(error).__name__
@@ -118,7 +118,7 @@ def load_student(store: Store, id: str, accel: Accel) -> Student:
 
 
 def _checked(facts: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of ``make_network`` in a student's facts, none out of range. Raises ``ValueError`` or ``KeyError``.
+    """The arguments of ``make_network`` in a student's facts, none out of range. Raises what asking a wrong kind of value raises.
 
     The files may come from elsewhere: no number in them decides how much memory is taken before it was looked at.
     """

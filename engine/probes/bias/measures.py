@@ -91,7 +91,7 @@ def over_students(shape: np.ndarray, texture: np.ndarray, seed: int = 0) -> np.n
     hits, misses = (weights @ part.T.astype(float) for part in (shape, texture))  # (draws, students)
     with np.errstate(invalid="ignore"):
         each = hits / (hits + misses)
-    # crc of the counts: kinds draw their students independently of each other, yet the same in every run
+    # Seeded by the counts too: kinds draw their students independently of each other, yet the same in every run
     drawn = np.random.default_rng([seed, int(shape.sum()), int(texture.sum())]).integers(
         students, size=(DRAWS, students)
     )
