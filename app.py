@@ -124,6 +124,7 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
     """One warm worker for as long as the server lives."""
     _end_streams_on_signals()
     await run_in_threadpool(executor().start)
+    await run_in_threadpool(store().clean_uploads)
     try:
         yield
     finally:

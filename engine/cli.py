@@ -153,7 +153,7 @@ def evaluate(args: argparse.Namespace) -> None:
             try:
                 bar.show(next(work), f"{spec.seeds} students, {spec.protocol} protocol")
             except StopIteration as end:
-                result = end.value.to_dict()
+                result = {**end.value.to_dict(), "dataset": data.name}
                 break
     if run is not None:
         store.add_evaluation(run.id, result)

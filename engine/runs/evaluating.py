@@ -41,7 +41,7 @@ def evaluate_and_keep(
             fraction = next(work)
         except StopIteration as end:
             for id in {job.id, also} - {None}:
-                job.store.add_evaluation(id, end.value.to_dict())
+                job.store.add_evaluation(id, {**end.value.to_dict(), "dataset": data.name})
             return True
         columns = {} if job.run.kind == "distill" else {"progress": fraction}
         job.tell(f"{what}, {fraction:.0%}", **columns)

@@ -305,6 +305,18 @@ class Store:
             found.append(row["id"])
         return found
 
+    def clean_uploads(self, days: float = 30) -> list[str]:
+        """Delete files that people uploaded more than ``days`` ago and that no run speaks of; returns their names."""
+        gone = []
+        for path in (self.home / "uploads").glob("*"):
+            if path.stat().st_mtime > time.time() - days * 86_400:
+                continue
+            if self._db().execute("SELECT 1 FROM runs WHERE instr(spec, ?) LIMIT 1", (path.name,)).fetchone():
+                continue
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            gone.append(path.name)
+        return gone
+
     # ---- events, frames, files ----
 
     def events(self, id: str, since: int = 0, kinds: tuple[str, ...] | None = None, limit: int = 5000) -> list[Event]:

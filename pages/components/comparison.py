@@ -69,11 +69,15 @@ def made_by(run: Run) -> str:
 def tidy(store: Store, runs: list[Run]) -> pd.DataFrame:
     """One row per set, protocol, network and split: the latest such evaluation. Accuracies are fractions in [0, 1].
 
-    A set that was never evaluated has one row without accuracies. ``accuracies`` holds those of the single students,
-    separated by spaces; seconds are seconds of computing.
+    Evaluations on a dataset other than the set's own are left out: their numbers are not comparable with these. A set
+    that was never evaluated has one row without accuracies. ``accuracies`` holds those of the single students, separated
+    by spaces; seconds are seconds of computing.
     """
     called, latest = names(runs), {}
-    for e in store.evaluations([run.id for run in runs]):
+    dataset = {run.id: run.dataset for run in runs}
+    for e in store.evaluations(list(dataset)):
+        if e.get("dataset", dataset[e["run"]]) != dataset[e["run"]]:
+            continue
         latest[e["run"], e["protocol"], e["network"], e.get("split", "test")] = e
     rows: list[dict[str, Any]] = []
     for run in runs:

@@ -69,6 +69,12 @@ def test_protocols_and_networks_never_share_a_column(store, three):
     assert [row["Kind"][0] for row in (distilled, random, kmeans)] == ["●", "■", "▲"]
 
 
+def test_accuracies_on_another_dataset_are_left_out(store, three):
+    store.add_evaluation(three[0].id, {**evaluation("frepo", [0.2]), "dataset": "mnist"})
+    store.add_evaluation(three[0].id, {**evaluation("dsa", [0.8]), "dataset": "digits"})
+    assert set(comparison.tidy(store, three)["protocol"].dropna()) == {"dc", "quick", "dsa"}
+
+
 def test_tidy_has_one_row_per_set_protocol_network_split_with_fractions(store, three):
     store.add_evaluation(three[0].id, evaluation("dc", [0.91, 0.93, 0.95]))  # replaces the earlier one
     table = comparison.tidy(store, three)

@@ -291,3 +291,16 @@ def test_the_front_of_the_runs_is_torch_free():
     modules = "engine.runs.store, engine.runs.executor, engine.runs.validate, engine.cli"
     code = f"import sys, {modules}; print([m for m in ('torch', 'torchvision', 'captum') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_old_uploads_go_unless_a_run_speaks_of_them(tmp_path):
+    store = Store(tmp_path)
+    folder = tmp_path / "uploads"
+    for name in ("a1old", "b2used", "c3new"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "images.zip").write_bytes(b"zip")
+    store.submit("baseline", build_spec("baseline", dataset=f"folder:{folder / 'b2used' / 'images.zip'}"))
+    for name in ("a1old", "b2used"):
+        os.utime(folder / name, (0, 0))
+    assert store.clean_uploads() == ["a1old"]
+    assert sorted(p.name for p in folder.iterdir()) == ["b2used", "c3new"]
