@@ -146,6 +146,7 @@ class Reel {
     this.hangUp();
     for (const bitmap of this.bitmaps.values()) bitmap.then((b) => b && b.close()).catch(() => {});
     this.bitmaps.clear();
+    this.shown = null;
   }
 }
 
@@ -449,6 +450,8 @@ class Player {
           return;
         }
         if (number < (reel.drawn || 0)) return; // a later one is on the screen already
+        if (reel.closed) return;
+        if (!bitmap.width) return this.show(); // pushed out of the cache, and closed, while it was waited for
         reel.drawn = number;
         reel.shown = bitmap;
         this.draw(reel);
