@@ -42,6 +42,10 @@ def show() -> None:
         st.Page("pages/distil.py", title="Distil", icon=":material/water_drop:", default=True),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
         st.Page("pages/data.py", title="Your images", icon=":material/photo_library:"),
+        st.Page("pages/students.py", title="Students", icon=":material/school:"),
+        st.Page("pages/attribution.py", title="Attribution", icon=":material/center_focus_strong:"),
+        st.Page("pages/bias.py", title="Texture & shape", icon=":material/texture:"),
+        st.Page("pages/robustness.py", title="Robustness", icon=":material/shield:"),
     ]
     st.logo(str(ASSETS / "logo.svg"), size="large")
     st.html(ASSETS / "app.css")
