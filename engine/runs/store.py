@@ -187,6 +187,19 @@ class Store:
             os.replace(self.home / "runs" / id, aside)
             shutil.rmtree(aside, ignore_errors=True)
 
+    def rename(self, id: str, title: str) -> None:
+        """Call a run, and the student it trained, something else. ``Refused`` for what is no name."""
+        title = title.strip()
+        if not 1 <= len(title) <= 200 or not title.isprintable():
+            raise Refused("A name must be one line of 1 to 200 characters.")
+        with self._transaction() as db:
+            self._row(db, id)
+            _set(db, id, {"title": title})
+            facts = self.student(id)
+            if facts is not None:
+                path = self.home / "runs" / id / "student" / "student.json"
+                _write_aside(path, json.dumps({**facts, "name": title}))
+
     # ---- the worker's side ----
 
     def claim(self, pid: int) -> Run | None:

@@ -19,6 +19,7 @@ from engine.data.base import Dataset
 from engine.errors import Refused
 from engine.networks import parameter_count
 from engine.runs.evaluating import check_fit
+from engine.runs.film import encode
 from engine.runs.imports import read_set
 from engine.runs.job import Heart, Job, Stopped, read_data
 from engine.runs.store import FINISHED, Run, Store
@@ -102,6 +103,7 @@ def study(job: Job, hear: Hear | None = None) -> None:
     }
     student = Student(job.id, module, facts, lesson.zca)
     facts |= examine(student, data, lambda fraction: tell(0.97 + 0.03 * fraction, "Testing"))
+    keep_mistakes(job.folder / "student", data, facts["mistakes"])
     build = {**lesson.plan.build(), "seed": spec.seed}
     save_student(job.folder / "student", module, facts, build, lesson.zca)
     job.store.update(job.id, seconds=seconds, progress=1.0)
@@ -148,6 +150,15 @@ def judged(logits: Tensor, labels: Tensor) -> dict[str, Any]:
         ],
         "test_images": len(labels),
     }
+
+
+def keep_mistakes(folder: Path, data: Dataset, mistakes: list[dict[str, Any]]) -> None:
+    """Write the test images of ``mistakes``, side by side and in their order, as ``folder``/mistakes.webp: pages show
+    them without reading the dataset."""
+    if mistakes:
+        row = torch.cat(tuple(data.test_images[[m["index"] for m in mistakes]]), dim=2)  # (C, H, W · mistakes)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "mistakes.webp").write_bytes(encode(row.permute(1, 2, 0).numpy()))
 
 
 # ---- the training set -----------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def from_query(query: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
         text = query.get(row.key)
         if text is None or row.key == keys["m"].key:
             continue
-        value = _parse(row, text)
+        value = parse(row, text)
         if value is None:
             problems.append(f"The link asked for {row.label.lower()} “{text[:40]}”, but that must be {allowed(row)}.")
         else:
@@ -73,7 +73,7 @@ def from_query(query: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
     return {**values, "method": method}, problems
 
 
-def _parse(row: Parameter, text: str) -> Any:
+def parse(row: Parameter, text: str) -> Any:
     """The value of one key, or None when it is not one."""
     if row.kind == "bool":
         return {"1": True, "0": False, "true": True, "false": False}.get(text.lower())
@@ -104,10 +104,11 @@ def set_values(values: dict[str, Any]) -> None:
     for key in [k for k in st.session_state if str(k).startswith("form_")]:
         del st.session_state[key]
     for row in rows(values["method"]):
-        st.session_state[_widget(row, values["method"])] = _shown(row, values.get(row.name, row.default))
+        st.session_state[_widget(row, values["method"])] = shown(row, values.get(row.name, row.default))
 
 
-def _shown(row: Parameter, value: Any) -> Any:
+def shown(row: Parameter, value: Any) -> Any:
+    """A value as its widget takes it."""
     return float(value) if row.kind == "float" and value is not None else value
 
 
@@ -153,18 +154,21 @@ def _draw(row: Parameter, method: str) -> Any:
     """One widget; its value."""
     key, state = _widget(row, method), st.session_state
     if key not in state:  # it was not on the page for a while
-        state[key] = _shown(row, state.form.get(row.name, row.default))
+        state[key] = shown(row, state.form.get(row.name, row.default))
     if row.name == "dataset":
         names = dataset_names()
         return st.selectbox(row.label, names, format_func=dataset_label, key=key, help=DATASET_HELP)
+    return draw(row, key, WORDS.get(row.name, {}), METHOD_HELP if row.name == "method" else row.help)
+
+
+def draw(row: Parameter, key: str, words: dict[str, str], help: str) -> Any:
+    """The widget of a row, whose value ``st.session_state[key]`` holds; ``words``: what choices are called."""
     if row.kind == "choice":
-        words = WORDS.get(row.name, {})
-        text = METHOD_HELP if row.name == "method" else row.help
-        return st.selectbox(row.label, row.choices, format_func=lambda c: words.get(c, c), key=key, help=text)
+        return st.selectbox(row.label, row.choices, format_func=lambda c: words.get(c, c), key=key, help=help)
     if row.kind == "bool":
-        return st.toggle(row.label, key=key, help=row.help)
+        return st.toggle(row.label, key=key, help=help)
     if row.kind == "text":
-        return st.text_input(row.label, key=key, help=row.help)
+        return st.text_input(row.label, key=key, help=help)
     kind = int if row.kind == "int" else float
     return st.number_input(
         row.label,
@@ -173,7 +177,7 @@ def _draw(row: Parameter, method: str) -> Any:
         step=1 if kind is int else _step(row),
         format="%d" if kind is int else "%.6g",
         key=key,
-        help=row.help,
+        help=help,
     )
 
 

@@ -5,8 +5,10 @@ import os
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from engine import data as datasets
@@ -319,3 +321,26 @@ def test_jobs_tell_who_listens(store):
     studying.study(Job(store, store.run(id)), lambda fraction, what: heard.append((fraction, what)))
     assert heard[-1][1] == "Testing" and heard[-1][0] == pytest.approx(1.0)
     assert any("under the full protocol" in what for _, what in heard)
+
+
+def test_the_mistaken_images_are_kept_in_their_order(store):
+    id = train(store, source="random", ipc=1, epochs=1, network="mlp")
+    mistakes = store.student(id)["mistakes"]
+    assert mistakes, "after one epoch on three images something is wrong"
+    with Image.open(store.folder(id) / "student" / "mistakes.webp") as sheet:
+        assert sheet.size == (16 * len(mistakes), 16)
+        last = torch.from_numpy(np.array(sheet.convert("L")))[:, -16:]
+    assert torch.equal(last, DATA.test_images[mistakes[-1]["index"], 0])
+
+
+def test_a_student_is_renamed_with_its_run(store, kept):
+    before = load_student(store, kept, CPU)
+    store.rename(kept, "  Nine ")
+    after = load_student(store, kept, CPU)
+    assert store.run(kept).title == after.name == "Nine"
+    assert {**after.facts, "name": before.name} == before.facts
+    for name in ("", "two\nlines", 201 * "x"):
+        with pytest.raises(Refused, match="one line"):
+            store.rename(kept, name)
+    with pytest.raises(Refused, match="no run"):
+        store.rename("20261121-0000-nothing-here", "Nine")
