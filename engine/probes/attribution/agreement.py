@@ -1,12 +1,16 @@
 """Probe ``agreement``: how far students' maps agree over test images, and the distance between models.
 
 Song et al., "Deep Model Transferability from Attribution Maps", NeurIPS 2019: models are near each other when their
-attribution maps of the same probe images point the same way; here d(a, b) = 1 - mean cosine similarity (their eq. 2).
+attribution maps of the same probe images point the same way. Their distance is the number of images over the sum of
+the cosine similarities; here d(a, b) = 1 - mean cosine similarity, which orders pairs the same way, is 0 for equal
+maps, and is also defined where maps contradict each other.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,15 +96,20 @@ def answer(spec: AgreementSpec, work: Work) -> Answer:
 
 
 def many_maps(
-    student: Student, pixels: Tensor, targets: Tensor, spec: _Method, data: Dataset | None, tell: Any = None
+    student: Student,
+    pixels: Tensor,
+    targets: Tensor,
+    spec: _Method,
+    data: Dataset | None,
+    tell: Callable[[float], object] | None = None,
 ) -> np.ndarray:
-    """Maps (N, H, W) of images (N, C, H, W), a few at a time. ``tell`` hears of the fraction done."""
+    """Maps (N, H, W) of images (N, C, H, W), a few at a time. ``tell`` hears of the fraction done, and may raise."""
     device = next(student.module.parameters()).device
     out = []
     for x, y in zip(pixels.split(AT_ONCE), targets.split(AT_ONCE), strict=True):
-        if tell:
-            tell(len(out) * AT_ONCE / len(pixels))
-        out.append(to_maps(spec.method, attribute(student, x.to(device), y.to(device), spec, data)))
+        fraction = len(out) * AT_ONCE / len(pixels)
+        beat = partial(tell, fraction) if tell else None
+        out.append(to_maps(spec.method, attribute(student, x.to(device), y.to(device), spec, data, beat)))
     return np.concatenate(out)
 
 

@@ -8,17 +8,19 @@ checkpoint). Positive: a step of gradient descent on z makes the answer surer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from captum.influence import TracInCP, TracInCPFast
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from engine import baselines
+from engine.data.base import Dataset
+from engine.data.stylise import stylised
 from engine.errors import Refused
 from engine.probes.answerer import Work
 from engine.probes.attribution import pictures
@@ -38,6 +40,8 @@ from engine.probes.desk import Answer
 from engine.runs.imports import read_set
 from engine.spec import BASELINES
 from engine.students.kept import Student
+from engine.students.protocols import TRAINING
+from engine.students.train import _targets
 from engine.synthetic import SyntheticSet
 
 GRADIENTS = 30_000_000  # numbers of per-image gradients that are held at once
@@ -132,41 +136,48 @@ def influences(
     """(N,) float32: how far a small step of gradient descent on each training image would lower the cross-entropy of
     ``target`` for the image, up to a common factor."""
     device = next(student.module.parameters()).device
-    soft = lesson.labels.ndim == 2
-    probabilities = not soft or bool((lesson.labels >= 0).all() and ((lesson.labels.sum(1) - 1).abs() < 1e-3).all())
+    protocol = TRAINING.get(student.facts.get("protocol", ""))
+    labels, kind = _targets(lesson.labels, len(student.classes), protocol.loss if protocol else "cross-entropy")
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        """What the student was trained with: labels that are no probabilities have no cross-entropy."""
-        logits = logits.float()
-        if probabilities:
-            return F.cross_entropy(logits, labels, reduction="none")
-        return (logits - labels).square().mean(1) / 2
+        """What the student was trained with, image by image."""
+        if kind == "cross-entropy":
+            return F.cross_entropy(logits.float(), labels, reduction="none")
+        return (logits.float() - labels).square().mean(1) / 2
 
     def test_loss(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), labels, reduction="none")
 
-    weights = sum(p.numel() for p in student.module.parameters())
-    at_once = max(1, min(250, GRADIENTS // weights)) if layers == "all" else 250
+    # The fast way knows the gradient of a linear layer; the scores of a masked one are learned through its weights.
+    fast = layers == "last" and isinstance(student.module.head, nn.Linear)
+    module = student.module
+    learned = module if layers == "all" else module.head
+    at_once = 250 if fast else max(1, min(250, GRADIENTS // sum(p.numel() for p in learned.parameters())))
     test = (student.prepare(picture.pixels), torch.tensor([target], device=device))
     out = []
     for start in range(0, len(lesson.images), at_once):
         if tell:
             tell(start / len(lesson.images))
         part = slice(start, start + at_once)
-        images = TensorDataset(lesson.images[part].to(device), lesson.labels[part].to(device))
+        images = TensorDataset(lesson.images[part].to(device), labels[part].to(device))
         common: dict[str, Any] = {
             "checkpoints": ["trained"],
             "checkpoints_load_func": lambda *_: 1.0,  # the weights are there already, and the step size is one
             "batch_size": at_once,
         }
-        if layers == "all":
+        if not fast:
             tracer = TracInCP(
-                student.module, images, loss_fn=_of("none", loss), test_loss_fn=_of("none", test_loss), **common
+                module,
+                images,
+                layers=None if layers == "all" else ["head"],
+                loss_fn=_of("none", loss),
+                test_loss_fn=_of("none", test_loss),
+                **common,
             )
         else:
             tracer = TracInCPFast(
-                student.module,
-                student.module.head,
+                module,
+                module.head,
                 images,
                 loss_fn=_of("sum", lambda out, y: loss(out, y).sum()),
                 test_loss_fn=_of("sum", lambda out, y: test_loss(out, y).sum()),
@@ -204,15 +215,20 @@ def lesson_of(student: Student, spec: InfluenceSpec, work: Work) -> Lesson:
     name = source.get("run") or asked.get("source", "")
     if source.get("kind") == "full" or name == "full":
         return _of_real(student, asked, spec, work)
-    styled = asked.get("style", "original") != "original"
-    note = "it was trained on stylised versions of these images." if styled else ""
+    note = ""
     folder = work.store.result_folder(name) if isinstance(name, str) else None
     if folder is not None:
         synthetic = read_set(folder)
     elif name in BASELINES:
-        accel = work.accel
-        data = data_of(student, work)
-        synthetic = baselines.make_baseline(name, data, asked["ipc"], seed=asked["seed"], accel=accel)
+        data, note = _styled(data_of(student, work), asked, work)
+        synthetic = baselines.make_baseline(
+            name,
+            data,
+            asked["ipc"],
+            seed=asked["seed"],
+            accel=work.accel,
+            progress=lambda fraction: work.tell(0.2, "Selecting its training images again."),
+        )
     elif name and Path(name).expanduser().exists():
         synthetic = read_set(Path(name).expanduser(), dataset=data_of(student, work))
     else:
@@ -233,26 +249,40 @@ def _of_set(synthetic: SyntheticSet, spec: InfluenceSpec, note: str) -> Lesson:
 
 
 def _of_real(student: Student, asked: dict[str, Any], spec: InfluenceSpec, work: Work) -> Lesson:
-    data = data_of(student, work)
+    data, note = _styled(data_of(student, work), asked, work)
     everything = torch.arange(len(data.train_labels))
     limit = asked.get("limit")
     if limit and limit < len(everything):  # the draw that the training made
         everything = torch.randperm(len(everything), generator=torch.Generator().manual_seed(asked["seed"]))[:limit]
     chosen = everything[_drawn(len(everything), spec)]
     images = data.train_images[chosen]
-    notes = []
+    notes = [note]
     if len(chosen) < len(everything):
         notes.append(f"{len(chosen):,} of its {len(everything):,} training images were looked at, drawn at random.")
-    if asked.get("style", "original") != "original":
-        notes.append("It was trained on stylised versions of these images.")
     return Lesson(
         student.prepare(images).cpu(),
         data.train_labels[chosen],
         images.float() / 255,
         chosen.tolist(),
         len(everything),
-        " ".join(notes),
+        " ".join(filter(None, notes)),
     )
+
+
+def _styled(data: Dataset, asked: dict[str, Any], work: Work) -> tuple[Dataset, str]:
+    """The dataset as the student was trained on it, and a sentence where it can only be shown as it was before."""
+    style = asked.get("style", "original")
+    if style == "original":
+        return data, ""
+    if style != "fourier":
+        return (
+            data,
+            "it was trained on stylised versions of these images, which are not kept: the gradients are those of the images shown.",
+        )
+    images = stylised(
+        data, style, asked["seed"], work.accel, lambda *_: work.tell(0.2, "Stylising its training images again.")
+    )
+    return replace(data, train_images=images), ""
 
 
 def _drawn(count: int, spec: InfluenceSpec) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from engine.probes.attribution.specs import METHOD_INFO, AttributionSpec, _Metho
 from engine.probes.desk import Answer
 from engine.students.kept import Student
 
+COMPLETE = 0.01  # completeness gap from which a path has too few steps
+
 
 def answer(spec: AttributionSpec, work: Work) -> Answer:
     """See ``AttributionSpec``."""
@@ -44,7 +47,11 @@ def answer(spec: AttributionSpec, work: Work) -> Answer:
     answers: list[dict[str, Any]] = []
     maps: list[np.ndarray | None] = []
     for i, student in enumerate(students):
-        work.tell(0.1 + 0.8 * i / len(students), f"Asking {student.name}.")
+
+        def beat(i: int = i, student: Student = student) -> None:
+            work.tell(0.1 + 0.8 * i / len(students), f"Asking {student.name}.")
+
+        beat()
         probabilities, predicted = ask(student, picture)
         for rank, c in enumerate(np.argsort(-probabilities, kind="stable")[:3].tolist()):
             answers.append(
@@ -60,7 +67,7 @@ def answer(spec: AttributionSpec, work: Work) -> Answer:
             continue
         target = asked_target(spec.target, picture, predicted, classes)
         began = time.perf_counter()
-        found, logit, gap = explained(student, picture, target, spec, data)
+        found, logit, gap = explained(student, picture, target, spec, data, beat)
         maps.append(found)
         rows.append(
             {
@@ -98,7 +105,7 @@ def answer(spec: AttributionSpec, work: Work) -> Answer:
         "classes": list(classes),
     }
     tables = {"students": rows, "answers": answers, "agreement": _pairs(students, maps)}
-    return Answer(tables, facts, files, _notes(spec, students, skipped, picture))
+    return Answer(tables, facts, files, _notes(spec, students, skipped, rows))
 
 
 def ask(student: Student, picture: Picture) -> tuple[np.ndarray, int]:
@@ -108,12 +115,17 @@ def ask(student: Student, picture: Picture) -> tuple[np.ndarray, int]:
 
 
 def explained(
-    student: Student, picture: Picture, target: int, spec: _Method, data: Dataset | None
+    student: Student,
+    picture: Picture,
+    target: int,
+    spec: _Method,
+    data: Dataset | None,
+    beat: Callable[[], object] | None = None,
 ) -> tuple[np.ndarray, float, float | None]:
     """The map (H, W) of one image's logit ``target``, that logit, and the completeness gap."""
     device = next(student.module.parameters()).device
     pixels, targets = picture.pixels.to(device), torch.tensor([target], device=device)
-    attribution = attribute(student, pixels, targets, spec, data)
+    attribution = attribute(student, pixels, targets, spec, data, beat)
     gap = completeness_gap(student, pixels, targets, attribution, spec, data)[0]
     return to_maps(spec.method, attribution)[0], float(student.logits(picture.pixels)[0, target]), gap
 
@@ -141,10 +153,16 @@ def _pairs(students: list[Student], maps: list[np.ndarray | None]) -> list[dict[
 
 
 def _notes(
-    spec: AttributionSpec, students: list[Student], skipped: dict[str, str], picture: Picture
+    spec: AttributionSpec, students: list[Student], skipped: dict[str, str], rows: list[dict[str, Any]]
 ) -> tuple[str, ...]:
     notes = [f"{s.name}: {skipped[s.id]}" for s in students if s.id in skipped]
     notes += [baseline_note(spec.method, spec.baseline, network_of(s)) for s in students if s.id not in skipped]
+    for row in rows:
+        if spec.method == "integrated-gradients" and row["gap"] is not None and row["gap"] > COMPLETE:
+            notes.append(
+                f"{row['student']}: the values add up to the change of the logit only within {row['gap']:.1%}, "
+                f"beyond the {COMPLETE:.0%} of a good approximation. Take more steps, or another baseline."
+            )
     unit = (
         "shares of each student's whole absolute attribution" if spec.scale == "share" else "logits, as they come out"
     )

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from captum.attr import (
     DeepLift,
     FeatureAblation,
     GradientShap,
-    GuidedGradCam,
+    GuidedBackprop,
     InputXGradient,
     IntegratedGradients,
-    LayerAttribution,
     LayerGradCam,
     NoiseTunnel,
     Occlusion,
@@ -31,7 +31,8 @@ from torchvision.transforms.v2 import functional as V
 from engine.accel import seeded
 from engine.data.base import Dataset
 from engine.errors import Refused
-from engine.networks.vit import ViT
+from engine.networks.edge_popup import MaskedConv2d
+from engine.networks.vit import PATCH, ViT
 from engine.probes.attribution.asked import network_of
 from engine.probes.attribution.specs import METHOD_INFO, _Method
 from engine.students.kept import Student
@@ -42,15 +43,21 @@ LEAST_PLACES = 4  # side of the feature maps that Grad-CAM weighs, at least
 
 
 class Pixels(nn.Module):
-    """A student as a function of pixels: (N, C, H, W) in [0, 1] to (N, K) logits."""
+    """A student as a function of pixels: (N, C, H, W) in [0, 1] to (N, K) logits.
 
-    def __init__(self, student: Student):
+    ``beat`` is called before every pass, and may raise to give up.
+    """
+
+    def __init__(self, student: Student, beat: Callable[[], object] | None = None):
         super().__init__()
         self.student = student
         self.module = student.module
+        self.beat = beat
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalise (and whiten), then classify."""
+        if self.beat:
+            self.beat()
         return self.module(self.student.prepare(pixels)).float()
 
 
@@ -72,13 +79,21 @@ def check(method: str, student: Student, spec: _Method) -> str:
 # ---- attribution -----------------------------------------------------------------------------------------------------
 
 
-def attribute(student: Student, pixels: Tensor, targets: Tensor, spec: _Method, data: Dataset | None = None) -> Tensor:
+def attribute(
+    student: Student,
+    pixels: Tensor,
+    targets: Tensor,
+    spec: _Method,
+    data: Dataset | None = None,
+    beat: Callable[[], object] | None = None,
+) -> Tensor:
     """Attribution of the logits ``targets`` (N,) of images (N, C, H, W) to their pixels, of the images' shape.
 
     ``data`` is needed for the baseline ``mean``. The same spec gives the same values. In logits; saliency in logits
     per unit of the pixel range, and Grad-CAM in its layer's own unit. ``student`` and images lie on one device.
+    ``beat`` is called before every pass of the student, and may raise to give up.
     """
-    model = Pixels(student)
+    model = Pixels(student, beat)
     method, each = spec.method, max(TOGETHER, len(pixels))
     base = baseline(pixels, spec, data)
     # Captum draws with torch and with numpy
@@ -98,16 +113,10 @@ def attribute(student: Student, pixels: Tensor, targets: Tensor, spec: _Method, 
         elif method == "gradcam":
             out = _grad_cam(model, pixels, targets)
         elif method == "gradientshap":
-            shap = GradientShap(model)
             # one by one: Captum draws the baselines of every image from all of them
-            out = torch.cat(
-                [
-                    shap.attribute(
-                        x, distribution(x, spec, data), n_samples=spec.samples, stdevs=spec.noise, target=t
-                    ).detach()
-                    for x, t in zip(pixels.split(1), targets.split(1), strict=True)
-                ]
-            )
+            out = torch.cat([_shap(model, x, t, spec, data) for x, t in _each(pixels, targets)])
+        elif method == "guided-gradcam":
+            out = _guided(model, pixels, targets, spec)
         else:
             more: dict[str, object] = {"target": targets}
             if method == "saliency":
@@ -117,11 +126,8 @@ def attribute(student: Student, pixels: Tensor, targets: Tensor, spec: _Method, 
             elif method == "integrated-gradients":
                 explainer = IntegratedGradients(model)
                 more |= {"baselines": base, "n_steps": spec.steps, "internal_batch_size": each}
-            elif method == "deeplift":
-                explainer, more = DeepLift(model), more | {"baselines": base}
             else:
-                explainer = GuidedGradCam(model, _maps_of(model, pixels))
-                more |= {"interpolate_mode": "bilinear"}
+                explainer, more = DeepLift(model), more | {"baselines": base}
             if spec.smooth:
                 at_once = min(spec.samples, max(1, TOGETHER // len(pixels)))
                 explainer = NoiseTunnel(explainer)
@@ -158,6 +164,17 @@ def completeness_gap(
             rise = float(model(x)[0, t] - model(b)[:, t].mean())
             gaps.append(abs(float(a.double().sum()) - rise) / abs(rise) if abs(rise) > 1e-6 else None)
     return gaps
+
+
+def _shap(model: Pixels, pixels: Tensor, target: Tensor, spec: _Method, data: Dataset | None) -> Tensor:
+    """GradientSHAP of one image; many samples a part at a time."""
+    explainer, bases = GradientShap(model), distribution(pixels, spec, data)
+    total = torch.zeros_like(pixels)
+    for done in range(0, spec.samples, TOGETHER):
+        part = min(TOGETHER, spec.samples - done)
+        out = explainer.attribute(pixels, bases, n_samples=part, stdevs=float(spec.noise), target=target)
+        total += out.detach() * (part / spec.samples)
+    return total
 
 
 def _each(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -238,15 +255,76 @@ def _grad_cam(model: Pixels, pixels: Tensor, targets: Tensor) -> Tensor:
     """Grad-CAM (N, C, H, W), enlarged bilinearly and shared evenly among the channels."""
     if isinstance(model.module, ViT):
         # The tokens after the last layer lie on a grid: as maps they can be weighed like those of a convolution.
-        vit = copy.copy(model.module)
-        grid = _Grid()
+        vit, grid = copy.copy(model.module), _Grid()
         vit._modules = {**vit._modules, "body": nn.Sequential(*model.module.body, grid, _Tokens())}
-        model.module, layer = vit, grid
+        model, layer = Pixels(model.student, model.beat), grid
+        model.module = vit
+        start, pace = (PATCH - 1) / 2, PATCH
     else:
         layer = _maps_of(model, pixels)
-    small = LayerGradCam(model, layer).attribute(pixels, target=targets, relu_attributions=True)
-    large = LayerAttribution.interpolate(small, tuple(pixels.shape[2:]), "bilinear")
+        start, pace = _centres(model.module, layer)
+    small = LayerGradCam(model, layer).attribute(pixels, target=targets, relu_attributions=True).detach()
+    large = _enlarged(small, tuple(pixels.shape[2:]), start, pace)
     return large.expand_as(pixels).contiguous()
+
+
+def _guided(model: Pixels, pixels: Tensor, targets: Tensor, spec: _Method) -> Tensor:
+    """Guided back-propagation times Grad-CAM (Selvaraju et al. 2017, section 3.2), over noisy copies where asked.
+
+    Captum's own stretches the small map over the whole image, wherever its places lie.
+    """
+    edges = GuidedBackprop(model)
+    copies = spec.samples if spec.smooth else 1
+    total = torch.zeros_like(pixels)
+    for _ in range(copies):
+        x = pixels + spec.noise * torch.randn_like(pixels) if spec.smooth else pixels
+        total += edges.attribute(x, targets).detach() * _grad_cam(model, x, targets)
+    return total / copies
+
+
+def _centres(module: nn.Module, layer: nn.Module) -> tuple[float, float]:
+    """Where in the image the places of a layer's feature maps lie: the first one's centre, in pixels from the first
+    pixel's centre, and the pixels from one to the next (the arithmetic of receptive fields)."""
+    start, pace = 0.0, 1.0
+    for step in _steps(module):
+        if isinstance(step, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d | MaskedConv2d):
+            kernel, stride, padding = _shape(step)
+            start += pace * ((kernel - 1) / 2 - padding)
+            pace *= stride
+        if step is layer:
+            break
+    return start, pace
+
+
+def _steps(module: nn.Module) -> Iterator[nn.Module]:
+    """The parts of a network in the order in which an image passes them; of a residual block the longer branch."""
+    for name, part in module.named_children():
+        if name != "shortcut":
+            if next(part.children(), None) is None:
+                yield part
+            else:
+                yield from _steps(part)
+
+
+def _shape(step: nn.Module) -> tuple[int, int, int]:
+    """Kernel, stride and padding of a convolution or pooling; all are square here."""
+    if isinstance(step, MaskedConv2d):
+        return step.weight.shape[-1], 1, step.padding
+    values = (step.kernel_size, step.stride, step.padding)
+    return tuple(v[0] if isinstance(v, tuple) else v for v in values)
+
+
+def _enlarged(small: Tensor, size: tuple[int, int], start: float, pace: float) -> Tensor:
+    """Maps (N, 1, h, w) whose places lie at ``start`` + i · ``pace``, at every pixel (N, 1, H, W): bilinear between
+    places, and constant beyond the outermost."""
+
+    def places(length: int, count: int) -> Tensor:
+        pixels = torch.arange(length, dtype=small.dtype, device=small.device)
+        return (2 * (pixels - start) / pace + 1) / count - 1  # as ``grid_sample`` counts
+
+    down, across = (places(n, count) for n, count in zip(size, small.shape[2:], strict=True))
+    grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), -1).expand(len(small), -1, -1, -1)
+    return F.grid_sample(small, grid, padding_mode="border", align_corners=False)
 
 
 def _maps_of(model: Pixels, pixels: Tensor) -> nn.Module:
@@ -281,13 +359,14 @@ def _ablate(model: Pixels, pixels: Tensor, base: Tensor, target: Tensor, spec: _
 
 
 def superpixels(image: np.ndarray, count: int) -> np.ndarray:
-    """About ``count`` connected patches of similar colour in an image (C, H, W) in [0, 1]: (H, W) int64 from 0.
+    """About ``count`` connected patches of similar colour in an image (C, H, W) in [0, 1]: (H, W) int64 from 0. Fewer
+    where they would have less than four pixels each.
 
     After SLIC (Achanta et al. 2012): k-means on colour and place, from centres on a regular grid; then pixels that
     are cut off from their patch's largest piece go to the nearest one.
     """
     channels, height, width = image.shape
-    across = max(2, round(count**0.5))
+    across = min(max(2, round(count**0.5)), max(2, min(height, width) // 2))  # of at least four pixels each
     side = height / across  # of a patch, about
     rows, columns = np.mgrid[:height, :width]
     colour = image.reshape(channels, -1).T / np.sqrt(channels)

@@ -6,6 +6,8 @@ deletion and insertion curves (Petsiuk, Das & Saenko, "RISE", BMVC 2018).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,16 +95,18 @@ def answer(spec: QualitySpec, work: Work) -> Answer:
             found: dict[str, list[np.ndarray]] = {"infidelity": [], "unexplained": [], "sensitivity": []}
             orders = []
             for part, target in zip(parts, targets.split(AT_ONCE), strict=True):
-                work.tell(0.1 + 0.9 * done / total, f"Testing {METHOD_INFO[method].name} on {student.name}.")
+                beat = partial(
+                    work.tell, 0.1 + 0.9 * done / total, f"Testing {METHOD_INFO[method].name} on {student.name}."
+                )
                 done += 1
                 x, y = part.to(device), target.to(device)
-                attribution = attribute(student, x, y, asked, data)
+                attribution = attribute(student, x, y, asked, data, beat)
                 maps = to_maps(method, attribution)
                 orders += [np.argsort(-m.ravel(), kind="stable") for m in maps]
                 raw, share = infidelities(student, x, y, attribution, method, spec.perturbations, spec.seed)
                 found["infidelity"].append(raw)
                 found["unexplained"].append(share)
-                found["sensitivity"].append(_sensitivity(student, x, y, asked, data, spec.perturbations))
+                found["sensitivity"].append(_sensitivity(student, x, y, asked, data, spec.perturbations, beat))
             for metric, values in found.items():
                 rows.append(_row(student, method, metric, np.concatenate(values), spec.seed))
             _report(rows, curves, student, method, _curves(student, pixels, targets, orders, shares), shares, spec.seed)
@@ -166,13 +170,19 @@ def squares(count: int, size: int, generator: torch.Generator) -> Tensor:
 
 
 def _sensitivity(
-    student: Student, pixels: Tensor, targets: Tensor, asked: AttributionSpec, data: Dataset, count: int
+    student: Student,
+    pixels: Tensor,
+    targets: Tensor,
+    asked: AttributionSpec,
+    data: Dataset,
+    count: int,
+    beat: Callable[[], object],
 ) -> np.ndarray:
     """For each image the largest ‖map(x + δ) - map(x)‖ / ‖map(x)‖ over random δ (definition 2.2, relative)."""
 
     def explain(inputs: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
         x = inputs[0] if isinstance(inputs, tuple) else inputs
-        return torch.from_numpy(to_maps(asked.method, attribute(student, x, target, asked, data)))
+        return torch.from_numpy(to_maps(asked.method, attribute(student, x, target, asked, data, beat)))
 
     with seeded(asked.seed):
         out = sensitivity_max(

@@ -7,6 +7,7 @@ looks the same for random weights shows the image, not what the student learned.
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from engine.probes.desk import Answer
 from engine.students.kept import Student
 
 NORMS = (nn.GroupNorm, nn.BatchNorm2d, nn.LayerNorm)
+STRANGE = 2**32  # beyond all seeds of training: a student must not come back to the weights that it started from
 ALIKE = 0.5  # rank correlation from which a map of random weights counts as much the same
 
 
@@ -53,16 +55,17 @@ def answer(spec: SanitySpec, work: Work) -> Answer:
     measured: list[list[dict[str, float]]] = [[] for _ in groups]
     strip = [original]
     for draw in range(spec.repeats):
-        build = {**student.facts["build"], "seed": spec.seed + draw}
+        build = {**student.facts["build"], "seed": STRANGE + spec.seed + draw}
         fresh = make_network(**build).to(next(student.module.parameters()).device).state_dict()
         forgetful = copy.deepcopy(student.module)
         for stage, (name, keys) in enumerate(groups):
             done = (draw * len(groups) + stage) / (spec.repeats * len(groups))
-            work.tell(0.1 + 0.85 * done, f"Random from the top down to {name}.")
+            beat = partial(work.tell, 0.1 + 0.85 * done, f"Random from the top down to {name}.")
+            beat()
             state = forgetful.state_dict()
             forgetful.load_state_dict({**state, **{key: fresh[key] for key in keys}})
             stranger = Student(student.id, forgetful.eval(), student.facts, student.zca)
-            found = explained(stranger, picture, target, spec, data)[0]
+            found = explained(stranger, picture, target, spec, data, beat)[0]
             if draw == 0:
                 strip.append(found)
             measured[stage].append(
