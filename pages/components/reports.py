@@ -30,7 +30,7 @@ NEEDED = {
 SHARES = (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)  # named on the colour bar of a confusion matrix
 # Steps of even lightness, so that the map reads the same in grey
 PALE = [[0.0, "#fdfcf9"], [0.25, "#f0cfb0"], [0.5, "#d08b52"], [0.75, "#8f4717"], [1.0, "#33180a"]]
-DARK = [[0.0, "#1b1814"], [0.25, "#4a2b14"], [0.5, "#98562a"], [0.75, "#dc9a66"], [1.0, "#fbeadb"]]
+DARK = [[0.0, "#1b1814"], [0.25, "#55331a"], [0.5, "#98562a"], [0.75, "#dc9a66"], [1.0, "#fbeadb"]]
 CLASSES_WITH_COUNTS = 12  # beyond so many classes the counts would not fit their cells
 
 

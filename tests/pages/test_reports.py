@@ -39,7 +39,7 @@ def keep(store, content):
     [
         {"dataset": "digits"},
         {"dataset": "mnist", "src": "herding", "ipc": "50", "net": "vit", "p": "dsa", "s": "3", "n": "5"},
-        {"dataset": "shapes", "net": "edge-popup", "keep": "0.3", "fw": "signed", "eps": "4.0", "as": "7", "lim": "100"},
+        {"dataset": "shapes", "net": "edge-popup", "keep": "0.3", "fw": "signed", "eps": "4.0", "as": "7"},
         {"dataset": "cifar10", "sty": "fourier", "nm": "Mine, & yours", "ep": "3"},
     ],
 )
@@ -51,7 +51,8 @@ def test_a_link_says_the_whole_form(store, query):
 
 
 def test_what_a_link_gets_wrong_is_said(store):
-    values, problems = student_form.from_query({"net": "magic", "ipc": "0", "src": "../x", "n": "99", "eps": "x"}, store)
+    query = {"net": "magic", "ipc": "0", "src": "../x", "n": "99", "eps": "x"}
+    values, problems = student_form.from_query(query, store)
     assert len(problems) == 5 and values == student_form.defaults()
 
 
@@ -157,6 +158,7 @@ def test_the_matrix_can_be_read_in_grey(dark):
 
 
 def test_names_cannot_smuggle_html():
-    evil = facts(classes=["<b>x</b>", '" onload="'], mistakes=[{"index": 1, "true": 0, "predicted": 1, "confidence": 1}])
+    mistake = {"index": 1, "true": 0, "predicted": 1, "confidence": 1}
+    evil = facts(classes=["<b>x</b>", '" onload="'], mistakes=[mistake])
     out = reports.mistakes("run", evil, [], 5)
     assert "<b>x</b>" not in out and '" onload="' not in out
