@@ -189,6 +189,23 @@ def test_the_diagonal_of_the_fooling_matrix_is_an_attacks_own_success(work, lear
     assert noise < pairs["one", "one"]["fooled"]
 
 
+def test_fooling_is_set_against_transfer(work, learned):
+    data = load("digits")
+    keep(work.store, "one", data, module=learned)
+    ids = ["student-one", *(keep(work.store, f"s{i}", data, seed=i) for i in (1, 2))]
+    spec = FoolingSpec(students=",".join(ids), images=40, epsilon=24, target="shapes")
+    answer = fooling.answer(spec, work)
+    pairs = {(p["made_on"], p["shown_to"]): p["fooled"] for p in answer.tables["pairs"]}
+    for row in answer.tables["transfer"]:
+        others = [id for id in ids if id != row["student"]]
+        assert row["fools_others"] == pytest.approx(sum(pairs[row["student"], id] for id in others) / 2)
+        assert row["fooled_by_others"] == pytest.approx(sum(pairs[id, row["student"]] for id in others) / 2)
+        assert row["target"] == "shapes" and row["leep"] <= 0 and 0 <= row["fixed"] <= 1 and 0 <= row["tuned"] <= 1
+    assert [c["measure"] for c in answer.tables["correlations"]][-2:] == ["fixed", "tuned"]
+    with pytest.raises(Refused, match="another target"):
+        fooling.answer(FoolingSpec(students=",".join(ids), images=40, target="digits"), work)
+
+
 # ---- stars and moons ------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +260,41 @@ def test_students_of_a_perfect_shortcut_take_it_and_without_one_they_do_not(work
     assert without["full", "reliance"] < 0.6 < found["full", "reliance"]
     again = shortcut.answer(ShortcutSpec(**spec), work)
     assert again.tables["students"] == tied.tables["students"]
+
+
+RELIANCE = {"iid_accuracy": 1.0, "random_accuracy": 0.6}
+
+
+def found(distilled, full, random=(0.7, 0.72, 0.71)):
+    """Rows of students, one a repeat, that go by position so often."""
+    return [
+        {"set": kind, "repeat": i, **RELIANCE, "flipped_accuracy": 1 - value, "reliance": value}
+        for kind, values in {"distilled": distilled, "full": full, "random": random}.items()
+        for i, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("distilled", "full", "verdict", "word"),
+    [
+        ((0.92, 0.9, 0.94), (0.6, 0.62, 0.61), "more", "amplifies"),
+        ((0.6, 0.62, 0.61), (0.92, 0.9, 0.94), "less", "weakens"),
+        ((0.2, 0.22, 0.21), (0.92, 0.9, 0.94), "less", "drops"),
+        ((0.92, 0.9, 0.94), (0.93, 0.91, 0.9), "no significant difference", "carries the shortcut over"),
+        ((0.2, 0.9, 0.5), (0.9, 0.3, 0.6), "no significant difference", "no difference"),
+        ((0.9,), (0.2,), "unclear", "One repeat"),
+    ],
+)
+def test_what_a_distilled_set_does_to_the_shortcut_is_said_with_its_uncertainty(distilled, full, verdict, word):
+    rows = found(distilled, full, random=(0.7, 0.72, 0.71)[: len(full)])
+    contrast = shortcut._contrasts(rows)[0]
+    differences = [a - b for a, b in zip(distilled, full, strict=True)]
+    assert contrast["verdict"] == verdict and contrast["difference"] == pytest.approx(np.mean(differences))
+    if len(full) == 3:  # Student's t with two degrees of freedom, paired by repeat
+        half = 4.302653 * np.std(differences, ddof=1) / 3**0.5
+        assert contrast["high"] - contrast["difference"] == pytest.approx(half, rel=1e-5)
+    headline = shortcut._headline(shortcut._summary(rows), shortcut._contrasts(rows))
+    assert word in headline and f"{np.mean(distilled):.0%}" in headline
 
 
 def test_moons_are_a_dataset_that_can_be_distilled_from():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.accel import pick_accel
 from engine.data import load
 from engine.errors import Refused
 from engine.networks import make_network
@@ -17,7 +18,7 @@ from engine.probes.robustness.common import adapt
 from engine.probes.robustness.scores import h_score, leep, nce
 from engine.probes.robustness.specs import TransferSpec
 from engine.runs.store import Store
-from engine.students.kept import save_student
+from engine.students.kept import load_student, save_student
 
 
 @pytest.fixture
@@ -115,6 +116,20 @@ def test_transfer_from_shapes_to_digits(work, network):
     assert [a["way"] for a in answer.tables["accuracy"]] == ["fixed", "tuned", "scratch"]
     if not slow:
         assert row["tuned"] > 0.25 and answer.tables["correlations"] == []
+
+
+@pytest.mark.parametrize("network", ["convnet", "edge-popup", "resnet18-bn", "vit"])
+def test_random_weights_hold_nothing_of_what_was_learned(work, network):
+    id = keep(work.store, "one", load("digits"), network)
+    student = load_student(work.store, id, pick_accel("cpu", compile=False))
+    with torch.no_grad():
+        for tensor in student.module.state_dict().values():
+            tensor.fill_(7)
+    fresh, again = (transfer._fresh(student, 1).state_dict() for _ in range(2))
+    assert not any((tensor == 7).any() for tensor in fresh.values())
+    assert all(torch.equal(tensor, again[name]) for name, tensor in fresh.items())
+    other = transfer._fresh(student, 2).state_dict()
+    assert any(not torch.equal(tensor, other[name]) for name, tensor in fresh.items())
 
 
 def test_scores_are_ranked_against_what_transfer_reaches(work):

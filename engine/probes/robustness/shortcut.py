@@ -58,6 +58,7 @@ def answer(spec: ShortcutSpec, work: Work) -> Answer:
         },
     }
     facts = {
+        "headline": _headline(summary, contrasts),
         "verdicts": {row["contrast"]: row["verdict"] for row in contrasts},
         "classes": list(CLASSES),
         "tests": TESTS,
@@ -182,16 +183,39 @@ def _contrasts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
+def _headline(summary: list[dict[str, Any]], contrasts: list[dict[str, Any]]) -> str:
+    """Whether the distilled set carries the shortcut of all images over, amplifies, weakens or drops it."""
+    reliance = {row["set"]: row for row in summary if row["measure"] == "reliance"}
+    own, whole = reliance["distilled"], reliance["full"]
+    verdict = next(row["verdict"] for row in contrasts if row["contrast"] == "distilled - full")
+    if verdict == "more":
+        sentence = "The distilled set amplifies the shortcut."
+    elif verdict == "less":  # below a half, shape wins over position
+        sentence = f"The distilled set {'drops' if own['high'] < 0.5 else 'weakens'} the shortcut."
+    elif verdict == "unclear":
+        sentence = "One repeat cannot tell chance from an effect."
+    elif min(own["low"], whole["low"]) > 0.5:
+        sentence = "The distilled set carries the shortcut over; no difference to all images is significant."
+    else:
+        sentence = "At this number of repeats no difference between the distilled set and all images is significant."
+    return (
+        f"{sentence} Where position and shape disagree, its students go by position in {own['mean']:.0%} of their "
+        f"answers, those of all images in {whole['mean']:.0%}."
+    )
+
+
 def _notes(spec: ShortcutSpec, contrasts: list[dict[str, Any]]) -> Iterator[str]:
     words = {
-        "more": "The distilled set amplifies the shortcut: its students go by position more often than those of {}.",
-        "less": "The distilled set weakens the shortcut: its students go by position less often than those of {}.",
-        "no significant difference": "Students of the distilled set and of {} go by position about equally often: the "
-        "difference is not significant at this number of repeats.",
+        "more": "more often than",
+        "less": "less often than",
+        "no significant difference": "about as often (the difference is not significant) as",
     }
-    others = {"distilled - full": "all images", "distilled - random": "as many random real images"}
-    for row in contrasts:
-        if row["verdict"] in words:
-            yield words[row["verdict"]].format(others[row["contrast"]])
+    verdict = next(row["verdict"] for row in contrasts if row["contrast"] == "distilled - random")
+    if verdict in words:
+        yield (
+            f"Students of the distilled set go by position {words[verdict]} those of as many random real images: what "
+            "a small set does and what distilling does are two things."
+        )
+    yield "Somebody who guesses goes by position in half of the answers: read it beside the accuracy as in training."
     if spec.sets < 2:
         yield "A single repeat says nothing about chance: there are no intervals. Choose 3 or more."

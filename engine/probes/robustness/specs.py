@@ -150,6 +150,15 @@ class FoolingSpec(_Frozen):
     attack: Literal["pgd", "fgsm"] = field(
         "pgd", "Attack", "a", "pgd: several gradient steps (Madry et al. 2018). fgsm: one (Goodfellow et al. 2015)."
     )
+    target: str = field(
+        "none",
+        "Beside transfer to",
+        "d",
+        "A dataset, by its id or folder:PATH, to which the students are transferred as well: do those that fool others "
+        "transfer better, too? none: they are not.",
+        min_length=1,
+        max_length=500,
+    )
     steps: int = field(7, "PGD steps", "as", "Gradient steps of PGD.", True, ge=1, le=100)
     seed: int = _seed()
 
@@ -188,7 +197,8 @@ ROBUSTNESS: tuple[ProbeInfo, ...] = (
     ProbeInfo(
         "fooling",
         "Fooling one another",
-        "How often an adversarial example made on one student fools another, and how often they agree anyway.",
+        "How often an adversarial example made on one student fools another, beside how often the two agree anyway "
+        "and how well each transfers to another dataset.",
         FoolingSpec,
         f"{_HOME}.fooling",
     ),

@@ -32,6 +32,12 @@ def answer(spec: SubgroupsSpec, work: Work) -> Answer:
     work.tell(0.05, "Sorting backgrounds by colour.")
     groups, centres = background_groups(images, spec.colours, spec.border, spec.seed)
     names = _names(centres)
+    sizes = (labels * len(names) + groups).bincount()
+    if int(sizes.max()) < spec.smallest:
+        raise Refused(
+            f"No group has {spec.smallest} images, the largest {int(sizes.max())}; look at more test images, choose "
+            "fewer colours, or lower the smallest group."
+        )
 
     table: list[dict[str, Any]] = []
     summary: list[dict[str, Any]] = []
@@ -49,11 +55,6 @@ def answer(spec: SubgroupsSpec, work: Work) -> Answer:
                 judged = counts["images"] >= spec.smallest
                 table.append({**about(student), "class": name, "colour": colour, "judged": judged, **counts})
         summary.append({**about(student), **_judge(right, labels, groups, data.classes, names, spec)})
-    if not any(row["judged"] for row in table):
-        raise Refused(
-            f"No group has {spec.smallest} images; look at more test images, choose fewer colours, or a smaller "
-            "smallest group."
-        )
     examples = [images[groups == k][:12] for k in range(len(names))]
     colours = [
         {
@@ -113,12 +114,9 @@ def _judge(
     right: Tensor, labels: Tensor, groups: Tensor, classes: tuple[str, ...], names: list[str], spec: SubgroupsSpec
 ) -> dict[str, Any]:
     """A student's row of the summary."""
-    empty = {"average": None, "macro_mean": None, "worst": None, "macro_std": None}
     cells = labels * len(names) + groups
     size = cells.bincount(minlength=len(classes) * len(names))
     judged = torch.nonzero(size >= spec.smallest).flatten()
-    if not len(judged):
-        return empty
     accuracies = cells.bincount(weights=right.double(), minlength=len(size))[judged] / size[judged]
     worst, deviation, cell = spread(right, cells, spec.smallest)
     generator = torch.Generator().manual_seed(spec.seed)

@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from engine.accel import seeded
 from engine.data import load
+from engine.data.base import Dataset
 from engine.errors import Refused
+from engine.networks import make_network
 from engine.probes.answerer import Work
 from engine.probes.desk import Answer
 from engine.probes.robustness.common import about, adapt, drawn, shape, share, spearman
@@ -41,70 +43,20 @@ def answer(spec: TransferSpec, work: Work) -> Answer:
     """Tables ``students`` (scores and accuracies, a row each), ``accuracy`` (tidy: a row per student and way of
     transfer, with Wilson intervals) and ``correlations`` (Spearman's, of scores with accuracies over students)."""
     students = load_students(work.store, spec.students, work.accel)
-    for student in students:
-        if student.dataset == spec.target:
-            raise Refused(f"{student.name} was trained on {spec.target} already; choose another target dataset.")
-        if not hasattr(student.module, "features") or not hasattr(student.module, "head"):
-            raise Refused(f"The network of {student.name} gives no features; leave it out.")
-    work.tell(0.01, f"Loading {spec.target}.")
-    data = load(spec.target, spec.size)
-    train_images, train_labels, _ = drawn(data.train_images, data.train_labels, spec.images, spec.seed)
-    test_images, test_labels, _ = drawn(data.test_images, data.test_labels, spec.tested, spec.seed)
-    known = np.unique(train_labels.numpy())
-    if len(known) < 2:
-        raise Refused("The training images drawn are all of one class; use more of them.")
-
-    rows: list[dict[str, Any]] = []
-    accuracies: list[dict[str, Any]] = []
-    for i, student in enumerate(students):
-
-        def tell(fraction: float, sentence: str, i: int = i, name: str = student.name) -> None:
-            work.tell(0.02 + 0.98 * (i + fraction) / len(students), f"{name}: {sentence}")
-
-        seen, tests = (adapt(images, *shape(student)) for images in (train_images, test_images))
-        tell(0.0, "features and answers of the target's images.")
-        features, outputs = _look(student, seen)
-        test_features, _ = _look(student, tests, lambda fraction: tell(0.1 * fraction, "features."))
-        y = train_labels.numpy()
-        tell(0.1, "scores.")
-        row = {
-            **about(student),
-            "source": student.dataset,
-            "target": data.name,
-            "features": features.shape[1],
-            "leep": leep(outputs, y),
-            "nce": nce(outputs.argmax(1), y),
-            "h_score": h_score(features, y),
-            "h_score_shrunk": h_score(features, y, shrink=True),
-        }
-        tell(0.2, "logistic regression on the features.")
-        hits = {"fixed": _fixed(features, y, test_features, test_labels.numpy())}
-        if spec.steps:
-            begun = {"tuned": student.module, "scratch": _fresh(student, spec.seed)}
-            for j, (way, module) in enumerate(begun.items()):
-
-                def stepped(fraction: float, j: int = j, way: str = way) -> None:
-                    tell(0.3 + 0.35 * (j + fraction), f"{REACHED[way].lower()}, {fraction:.0%} of the steps.")
-
-                tuned = _tune(module, student, seen, train_labels, len(data.classes), spec, stepped)
-                hits[way] = _right(tuned, student, tests, test_labels)
-        for way, right in hits.items():
-            accuracies.append({**about(student), "way": way, **share(right, len(test_labels))})
-        rows.append({**row, **{way: hits[way] / len(test_labels) if way in hits else None for way in REACHED}})
-
+    data, rows, accuracies = measure(students, spec, work.tell)
     facts = {
         "target": data.name,
         "title": data.title,
-        "images": len(train_labels),
-        "tested": len(test_labels),
+        "images": min(spec.images, len(data.train_labels)),
+        "tested": accuracies[0]["images"],
         "steps": spec.steps,
-        "chance": float(test_labels.bincount().max() / len(test_labels)),
+        "chance": float(data.test_labels.bincount().max() / len(data.test_labels)),
         "scores": SCORES,
         "ways": REACHED,
     }
     correlations = _correlations(rows)
     notes = []
-    if any(row["features"] >= len(train_labels) for row in rows):
+    if any(row["features"] >= facts["images"] for row in rows):
         notes.append(
             "H-score as published tells nothing where there are as many features as images: it is then the number of "
             "classes less one. Read the shrunk one."
@@ -115,6 +67,63 @@ def answer(spec: TransferSpec, work: Work) -> Answer:
         else "Choose three students or more to see whether the scores rank them as transfer does."
     )
     return Answer({"students": rows, "accuracy": accuracies, "correlations": correlations}, facts, notes=tuple(notes))
+
+
+def measure(
+    students: list[Student], spec: TransferSpec, tell: Callable[[float, str], None]
+) -> tuple[Dataset, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The target dataset, a row per student of what is foretold and what is reached, and a row per student and way of
+    transfer. ``tell(fraction, sentence)`` hears how far it is. Raises ``Refused``."""
+    for student in students:
+        if student.dataset == spec.target:
+            raise Refused(f"{student.name} was trained on {spec.target} already; choose another target dataset.")
+        if not hasattr(student.module, "features") or not hasattr(student.module, "head"):
+            raise Refused(f"The network of {student.name} gives no features; leave it out.")
+    tell(0.01, f"Loading {spec.target}.")
+    data = load(spec.target, spec.size)
+    train_images, train_labels, _ = drawn(data.train_images, data.train_labels, spec.images, spec.seed)
+    test_images, test_labels, _ = drawn(data.test_images, data.test_labels, spec.tested, spec.seed)
+    if len(train_labels.unique()) < 2:
+        raise Refused("The training images drawn are all of one class; use more of them.")
+
+    rows: list[dict[str, Any]] = []
+    accuracies: list[dict[str, Any]] = []
+    for i, student in enumerate(students):
+
+        def say(fraction: float, sentence: str, i: int = i, name: str = student.name) -> None:
+            tell(0.02 + 0.98 * (i + fraction) / len(students), f"{name}: {sentence}")
+
+        seen, tests = (adapt(images, *shape(student)) for images in (train_images, test_images))
+        say(0.0, "features and answers of the target's images.")
+        features, outputs = _look(student, seen)
+        test_features, _ = _look(student, tests, lambda fraction: say(0.1 * fraction, "features."))
+        y = train_labels.numpy()
+        say(0.1, "scores.")
+        row = {
+            **about(student),
+            "source": student.dataset,
+            "target": data.name,
+            "features": features.shape[1],
+            "leep": leep(outputs, y),
+            "nce": nce(outputs.argmax(1), y),
+            "h_score": h_score(features, y),
+            "h_score_shrunk": h_score(features, y, shrink=True),
+        }
+        say(0.2, "logistic regression on the features.")
+        hits = {"fixed": _fixed(features, y, test_features, test_labels.numpy())}
+        if spec.steps:
+            begun = {"tuned": student.module, "scratch": _fresh(student, spec.seed)}
+            for j, (way, module) in enumerate(begun.items()):
+
+                def stepped(fraction: float, j: int = j, way: str = way) -> None:
+                    say(0.3 + 0.35 * (j + fraction), f"{REACHED[way].lower()}, {fraction:.0%} of the steps.")
+
+                tuned = _tune(module, student, seen, train_labels, len(data.classes), spec, way == "tuned", stepped)
+                hits[way] = _right(tuned, student, tests, test_labels)
+        for way, right in hits.items():
+            accuracies.append({**about(student), "way": way, **share(right, len(test_labels))})
+        rows.append({**row, **{way: hits[way] / len(test_labels) if way in hits else None for way in REACHED}})
+    return data, rows, accuracies
 
 
 def _look(
@@ -143,12 +152,8 @@ def _fixed(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, 
 
 def _fresh(student: Student, seed: int) -> nn.Module:
     """The student's network with random weights."""
-    module = copy.deepcopy(student.module)
-    with seeded(seed):
-        for part in module.modules():
-            if hasattr(part, "reset_parameters"):
-                part.reset_parameters()
-    return module
+    made = make_network(**{**student.facts["build"], "seed": seed})
+    return made.to(next(student.module.parameters()).device)
 
 
 def _tune(
@@ -158,17 +163,19 @@ def _tune(
     labels: Tensor,
     classes: int,
     spec: TransferSpec,
+    trained: bool,
     tell: Callable[[float], None],
 ) -> nn.Module:
     """A copy of ``module`` with a new last layer, all of it trained on the target's images: SGD with momentum 0.9,
-    the rate warmed up over a tenth of the steps and let down along a cosine."""
+    the rate warmed up over a tenth of the steps and let down along a cosine. ``trained``: the module comes with batch
+    statistics of its own, which stay: a few small batches would not give better ones."""
     module = copy.deepcopy(module).train()
     device = next(module.parameters()).device
     with seeded(spec.seed):
         module.head = nn.Linear(module.head.in_features, classes).to(device)
     for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.eval()  # the statistics of the source stay: a few small batches would not give better ones
+        if trained and isinstance(part, nn.BatchNorm2d):
+            part.eval()
     optimiser = torch.optim.SGD(module.parameters(), spec.rate, momentum=0.9, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(spec.seed)
     order = torch.empty(0, dtype=torch.int64)
