@@ -75,8 +75,8 @@ def answer(spec: InfluenceSpec, work: Work) -> Answer:
         def tell(fraction: float, i: int = i, name: str = student.name) -> None:
             work.tell((i + fraction) / len(students), f"Asking {name}.")
 
-        work.tell(i / len(students), f"Reading what {student.name} was trained on.")
-        lesson = lesson_of(student, spec, work)
+        tell(0.0)
+        lesson = lesson_of(student, spec, work, lambda *_, tell=tell: tell(0.0))
         probabilities, predicted = ask(student, picture)
         target = asked_target(spec.target, picture, predicted, classes)
         influence = influences(student, lesson, picture, target, spec.layers, tell)
@@ -209,25 +209,28 @@ def similarities(student: Student, lesson: Lesson, picture: Picture) -> Tensor:
 # ---- what a student was trained on -----------------------------------------------------------------------------------
 
 
-def lesson_of(student: Student, spec: InfluenceSpec, work: Work) -> Lesson:
-    """The training images of a student, or ``spec.limit`` of them drawn at random. Raises ``Refused``."""
+def lesson_of(student: Student, spec: InfluenceSpec, work: Work, beat: Callable[..., None]) -> Lesson:
+    """The training images of a student, or ``spec.limit`` of them drawn at random. Raises ``Refused``.
+
+    ``beat`` is called often, whatever with, and may raise to give up.
+    """
     source, asked = student.facts.get("source", {}), student.facts.get("spec", {})
     name = source.get("run") or asked.get("source", "")
     if source.get("kind") == "full" or name == "full":
-        return _of_real(student, asked, spec, work)
+        return _of_real(student, asked, spec, work, beat)
     note = ""
     folder = work.store.result_folder(name) if isinstance(name, str) else None
     if folder is not None:
         synthetic = read_set(folder)
     elif name in BASELINES:
-        data, note = _styled(data_of(student, work), asked, work)
+        data, note = _styled(data_of(student, work), asked, work, beat)
         synthetic = baselines.make_baseline(
             name,
             data,
             asked["ipc"],
             seed=asked["seed"],
             accel=work.accel,
-            progress=lambda fraction: work.tell(0.2, "Selecting its training images again."),
+            progress=beat,
         )
     elif name and Path(name).expanduser().exists():
         synthetic = read_set(Path(name).expanduser(), dataset=data_of(student, work))
@@ -248,8 +251,10 @@ def _of_set(synthetic: SyntheticSet, spec: InfluenceSpec, note: str) -> Lesson:
     )
 
 
-def _of_real(student: Student, asked: dict[str, Any], spec: InfluenceSpec, work: Work) -> Lesson:
-    data, note = _styled(data_of(student, work), asked, work)
+def _of_real(
+    student: Student, asked: dict[str, Any], spec: InfluenceSpec, work: Work, beat: Callable[..., None]
+) -> Lesson:
+    data, note = _styled(data_of(student, work), asked, work, beat)
     everything = torch.arange(len(data.train_labels))
     limit = asked.get("limit")
     if limit and limit < len(everything):  # the draw that the training made
@@ -269,19 +274,14 @@ def _of_real(student: Student, asked: dict[str, Any], spec: InfluenceSpec, work:
     )
 
 
-def _styled(data: Dataset, asked: dict[str, Any], work: Work) -> tuple[Dataset, str]:
+def _styled(data: Dataset, asked: dict[str, Any], work: Work, beat: Callable[..., None]) -> tuple[Dataset, str]:
     """The dataset as the student was trained on it, and a sentence where it can only be shown as it was before."""
     style = asked.get("style", "original")
     if style == "original":
         return data, ""
     if style != "fourier":
-        return (
-            data,
-            "it was trained on stylised versions of these images, which are not kept: the gradients are those of the images shown.",
-        )
-    images = stylised(
-        data, style, asked["seed"], work.accel, lambda *_: work.tell(0.2, "Stylising its training images again.")
-    )
+        return data, "it was trained on stylised versions of these images, which are not kept: these are the originals."
+    images = stylised(data, style, asked["seed"], work.accel, beat)
     return replace(data, train_images=images), ""
 
 
