@@ -121,8 +121,19 @@ class StudySpec(_Frozen):
         "Distilled sets",
         "sets",
         "Runs whose sets students are trained on, next to as many random real images under the same protocol: ids "
-        "separated by commas, all for up to six distilled sets of the dataset, or none.",
+        "separated by commas, all for up to six distilled sets that the dataset has then, or none.",
         max_length=2000,
+    )
+    methods: str = field(
+        "none",
+        "Distil now",
+        "m",
+        "Methods that distil sets for the study, another one from each seed, separated by commas, such as dm,frepo; or "
+        "none. With stylised training, the stylised images are distilled too.",
+        max_length=100,
+    )
+    ipc: str = field(
+        "1,10", "Images per class", "ipc", "Sizes of the sets distilled now, separated by commas.", max_length=100
     )
     protocol: Literal["quick", "dc", "dsa", "frepo"] = field(
         "quick", "Protocol of the sets", "p", "How students are trained on sets, and on as many random real images."
@@ -131,7 +142,8 @@ class StudySpec(_Frozen):
         "none",
         "Trained students",
         "st",
-        "Students taken over as they are: ids separated by commas, all for up to forty of the dataset, or none.",
+        "Students taken over as they are: ids separated by commas, all for up to forty that the dataset has then, or "
+        "none.",
         max_length=2000,
     )
     stylised: Literal["none", "fourier", "adain"] = field(
@@ -147,11 +159,16 @@ class StudySpec(_Frozen):
         "tie",
         "Shapes only: also train where only shape, only texture, or both predict the class.",
     )
+    distilling: int = field(
+        200, "Distilling steps", "nd", "Steps of every set that is distilled now.", True, ge=1, le=100_000
+    )
     seeds: int = field(3, "Students of each kind", "k", "Networks trained from different seeds.", ge=1, le=20)
     training: int = field(
         400, "Training steps", "ns", "Optimiser steps of every network on real images.", True, ge=10, le=20_000
     )
-    width: int = field(64, "Network width", "w", "Channels of each ConvNet layer on real images.", True, ge=8, le=256)
+    width: int = field(
+        64, "Network width", "w", "Channels of each ConvNet layer, on real images and on sets.", True, ge=8, le=256
+    )
     minutes: float = field(10.0, "Minutes", "min", "No further network is trained after this time.", ge=0.1, le=1440.0)
     tests: int = field(
         2000, "Test images", "nt", "How many test images an accuracy is measured on.", True, ge=100, le=100_000

@@ -218,6 +218,22 @@ def names_of(students: Sequence[Student]) -> list[str]:
     return [n if all_names.count(n) == 1 else f"{n} ({s.id[-5:]})" for n, s in zip(all_names, students, strict=True)]
 
 
+def network_name(network: str, width: int = 128, depth: int = 3) -> str:
+    """A network in words; width and depth of a ConvNet where they are not the usual ones."""
+    if network not in ("convnet", "edge-popup"):
+        return network
+    return network + (f", width {width}" if width != 128 else "") + (f", depth {depth}" if depth != 3 else "")
+
+
+def network_of(student: Student) -> str:
+    """The same of a student, with how long it was trained where that was asked for."""
+    facts, spec = student.facts, student.facts.get("spec") or {}
+    name = network_name(str(facts.get("network", "network")), spec.get("width", 128), spec.get("depth", 3))
+    if facts.get("network") == "edge-popup":
+        name += f", {spec.get('keep', 0.5):.0%} of {spec.get('weights', 'kaiming')} weights"
+    return name + (f", {spec['epochs']} epochs" if spec.get("epochs") else "")
+
+
 def group_of(student: Student) -> str:
     """What students of different seeds have in common: training set and network, in words."""
     facts, source = student.facts, student.facts.get("source") or {}
@@ -230,7 +246,7 @@ def group_of(student: Student) -> str:
         parts.append(f"{source['ipc']} per class")
     elif source.get("images"):
         parts.append(f"{source['images']:,} images")
-    parts.append(str(facts.get("network", "network")))
+    parts.append(network_of(student))
     if facts.get("protocol"):
         parts.append(str(facts["protocol"]))
     if spec.get("style", "original") != "original":
@@ -248,7 +264,7 @@ def about(student: Student, name: str) -> dict[str, object]:
         "id": student.id,
         "kind": (facts.get("source") or {}).get("kind", "full"),
         "group": group_of(student),
-        "network": facts.get("network", ""),
+        "network": network_of(student),
         "seed": facts.get("seed"),
         "test_accuracy": facts.get("accuracy"),
     }
