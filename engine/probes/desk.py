@@ -74,7 +74,7 @@ class Desk:
     def ask(self, probe: str, spec: BaseModel, again: bool = False) -> str:
         """Put a question; returns its digest. One that is known is not put again, unless it found no answer (it was
         cancelled, or refused) and shall be tried ``again``."""
-        question = {"version": VERSION, "probe": probe, "spec": spec.model_dump(mode="json")}
+        question = question_of(probe, spec)
         digest = digest_of(question)
         folder = self.root / digest
         status = self.look(digest).status
@@ -144,6 +144,11 @@ class Desk:
 
 class Cancelled(Exception):
     """Nobody wants the answer any more."""
+
+
+def question_of(probe: str, spec: BaseModel) -> dict[str, Any]:
+    """What is asked, as it is kept and digested."""
+    return {"version": VERSION, "probe": probe, "spec": spec.model_dump(mode="json")}
 
 
 def digest_of(question: dict[str, Any]) -> str:

@@ -152,8 +152,9 @@ def test_accuracy_falls_under_attack_and_the_tables_are_whole(work, learned):
     for row in rows.values():
         assert row["low"] <= row["accuracy"] <= row["high"] and row["right"] == round(row["accuracy"] * row["images"])
     assert len(answer.tables["radii"]) == 6
-    assert set(answer.images) == {"corruptions", "attacks"} and all(work.folder.joinpath(f).is_file() for f in
-                                                                    answer.images.values())  # fmt: skip
+    assert len(answer.facts["shown"]) == 8 and [len(s) for s in answer.facts["said"].values()] == [8, 8]
+    assert set(answer.images) == {"corruptions", "attacked", "attack-0", "attack-1"}
+    assert all((work.folder / file).is_file() for file in answer.images.values())
 
 
 def test_without_attacks_there_are_only_corruptions(work):

@@ -90,7 +90,8 @@ def answer(spec: FoolingSpec, work: Work) -> Answer:
         "epsilon": spec.epsilon,
         "attack": spec.attack,
         "target": spec.target if reached else None,
-        "students": [student.name for student in students],
+        "students": [student.id for student in students],
+        "shown": [data.classes[c] for c in labels[:SHOWN]],
         "spearman": rho,
     }
     notes = ["Only images that both students get right count, so that no answer was wrong before the attack."]

@@ -25,8 +25,9 @@ SHOWN = 8  # images of a picture
 
 def answer(spec: RobustnessSpec, work: Work) -> Answer:
     """Tables ``accuracy`` (a row per student, perturbation and severity; severity 0 is the images as they are),
-    ``summary`` (a row per student), ``radii`` (a row per student and searched image); pictures of corrupted images and
-    of adversarial ones."""
+    ``summary`` (a row per student), ``radii`` (a row per student and searched image); pictures of corrupted
+    images, of images before an attack (``attacked``), and per student of PGD's at severity 3 with what it changed
+    (``attack-0`` and so on); facts ``shown`` and ``said`` are their classes and what the student takes them for."""
     students, data = same_dataset(spec.students, work)
     images, labels, indices = drawn(data.test_images, data.test_labels, spec.images, spec.seed)
     attacked = min(spec.attacked, len(images))
@@ -74,10 +75,10 @@ def answer(spec: RobustnessSpec, work: Work) -> Answer:
     pictures = {"corruptions": work.picture("corruptions", _corruption_sheet(images, spec.seed), 2)}
     device = work.accel.device
     pixels, truth = images[:attacked].float().div(255).to(device), labels[:attacked].to(device)
-    shown: list[Tensor] = []
-    for student in students:
-        if not attacked:
-            break
+    said: dict[str, list[str]] = {}
+    if attacked:
+        pictures["attacked"] = work.picture("attacked", sheet([pixels[:SHOWN].cpu()]), 2)
+    for number, student in enumerate(students if attacked else ()):
         with torch.no_grad():
             hits = int((student.module(student.prepare(pixels)).argmax(1) == truth).sum())
         for attack, name in ATTACKS.items():
@@ -94,15 +95,16 @@ def answer(spec: RobustnessSpec, work: Work) -> Answer:
                     tell(3 * gradients * len(part), f"{student.name}: {name}, radius {radius:g}/255.")
                 count(student, attack, name, "attack", severity, radius, hits_now, attacked)
         assert first is not None
-        shown += [first[:SHOWN].cpu(), 0.5 + (first - pixels[: len(first)])[:SHOWN].cpu() * 255 / (4 * spec.epsilon)]
+        first = first[:SHOWN]
+        said[student.id] = [data.classes[c] for c in student.logits(first).argmax(1)]
+        change = 0.5 + (first - pixels[: len(first)]).cpu() * 255 / (4 * spec.epsilon)
+        name = f"attack-{number}"
+        pictures[name] = work.picture(name, sheet([first.cpu(), change]), 2)
         perturb = pgd(student, spec.steps, spec.seed, random_start=False)
         for i in range(searched):
             tell(30 * spec.steps, f"{student.name}: smallest radius of image {i + 1} of {searched}.")
             radius = smallest_radius(student, pixels[i : i + 1], int(truth[i]), perturb, spec.reach)
             found.append({**about(student), "image": int(indices[i]), "radius": radius, "reach": spec.reach})
-    if shown:
-        clean_row = pixels[:SHOWN].cpu()
-        pictures["attacks"] = work.picture("attacks", sheet([clean_row, *shown]), 2)
 
     facts = {
         "dataset": data.name,
@@ -112,7 +114,9 @@ def answer(spec: RobustnessSpec, work: Work) -> Answer:
         "radii": list(radii.values()),
         "reach": spec.reach,
         "corruptions": {c.id: {"name": c.name, "unit": c.unit, "strengths": c.strengths} for c in CORRUPTIONS.values()},
-        "students": [student.name for student in students],
+        "students": [student.id for student in students],
+        "shown": [data.classes[c] for c in truth[:SHOWN]],
+        "said": said,
     }
     summary = [_summary(about(student), accuracy, found, data) for student in students]
     notes = (
