@@ -3,82 +3,167 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import streamlit as st
+from pydantic import BaseModel
 
 from engine.errors import Refused
 from engine.probes.bias.specs import BiasSpec, ConsistencySpec, FiveSpec, StudySpec
+from engine.probes.desk import VERSION, digest_of
 from engine.runs.store import Store
-from engine.spec import STUDENT_NETWORKS, build_spec, parameters
-from pages.components import cues
+from engine.spec import METHODS, allowed, build_spec, parameters
+from pages.components import comparison, cues, form, reports, student_form
 from pages.components.asking import Answered, ask
-from pages.components.shared import dataset_title, store
+from pages.components.reports import Facts
+from pages.components.shared import dataset_title, desk, store
 
 FIRST, MOST = 4, 8  # students shown when nothing was chosen; students that can be
+MOST_IN_STUDY, MOST_SETS = 40, 6
 FEW = 10  # usable decisions below which a marker is hollow
+REFERENCE = "ResNet-50"  # drawn beside people; the table has the other networks too
 SECTIONS = {
     "conflict": "Cue conflict",
     "five": "Five experiments",
     "consistency": "Error consistency",
-    "study": "What changes it?",
+    "study": "Does distilling change it?",
 }
-SOURCES = {
-    "auto": "What suits the dataset",
-    "shapes": "Generated shapes",
-    "fourier": "Phase and amplitude",
-    "style": "Style transfer",
-    "geirhos": "Published stimuli",
+WORDS = {
+    "source": {
+        "auto": "What suits the dataset",
+        "test": "Test images",
+        "shapes": "Generated shapes",
+        "fourier": "Phase of one image, amplitude of another",
+        "style": "Style transfer",
+        "geirhos": "Published or own stimuli",
+    },
+    "technique": {"gram": "Gram matrices", "adain": "AdaIN"},
+    "texture": {"patches": "Shuffled patches", "gram": "Synthesised from Gram matrices"},
+    "stylised": {"none": "No", "fourier": "Yes, amplitudes exchanged", "adain": "Yes, AdaIN"},
+    "protocol": student_form.WORDS["protocol"],
 }
-PAGE_OF_STUDENTS = "pages/students.py"
+ROWS = {row.name: row for row in (*parameters(FiveSpec), *parameters(ConsistencySpec), *parameters(BiasSpec))}
+STUDY = {row.name: row for row in parameters(StudySpec)}
+SETTINGS = ("count", "seed", "technique", "steps", "texture", "stimuli")
+USES = {  # which settings change anything in a section
+    "conflict": ("count", "seed", "technique", "steps", "stimuli"),
+    "five": ("count", "seed", "texture", "steps", "stimuli"),
+    "consistency": ("count", "seed", "technique", "steps", "stimuli"),
+    "study": ("count", "seed", "technique", "steps", "stimuli"),
+}
+OWN = (  # what a study has of its own
+    "counts", "networks", "sets", "methods", "ipc", "protocol", "students", "stylised", "ties", "distilling", "seeds",
+    "training", "width", "minutes",
+)  # fmt: skip
 
 
-# ---- what is there --------------------------------------------------------------------------------------------------
+# ---- the address ----------------------------------------------------------------------------------------------------
 
 
-def trained(where: Store) -> dict[str, dict[str, Any]]:
-    """The facts of all finished students by id, newest first."""
-    runs = where.runs(kinds=["student"], statuses=["done"], limit=500)
-    return {run.id: facts for run in runs if (facts := where.student(run.id)) is not None}
+def read_address(where: Store) -> list[str]:
+    """Take the page's state from the address when that was changed from outside; sentences about what is wrong."""
+    state, query = st.session_state, st.query_params.to_dict()
+    if "bias" in state and (not query or query == state.get("bias_written")):
+        return []
+    values: dict[str, Any] = {name: ROWS[name].default for name in SETTINGS}
+    values |= {"count": 300, "source": "auto", "section": "", "study": None, "dataset": "", "students": None}
+    problems = []
+    for name in (*SETTINGS, "source"):
+        text = query.get("source" if name == "source" else ROWS[name].key)
+        if text is None:
+            continue
+        value = text[:500] if ROWS[name].kind == "text" else form.parse(ROWS[name], text)
+        if name == "source":
+            value = text if text in WORDS["source"] else None
+        if value is None:
+            problems.append(
+                f"The link asked for {ROWS[name].label.lower()} “{text[:40]}”, but that must be {allowed(ROWS[name])}."
+            )
+        else:
+            values[name] = value
+    if query.get("section") in SECTIONS:
+        values["section"] = query["section"]
+    if "students" in query:
+        values["students"] = [id for id in query["students"].split(",") if id]
+    first = next((run for id in values["students"] or [] if (run := where.run(id))), None)
+    values["dataset"] = query.get("dataset") or (first.dataset if first else "")
+    if "study" in query:
+        try:
+            asked = json.loads(query["study"])
+            values["study"] = {key: asked[key] for key in OWN if key in asked}
+        except (ValueError, TypeError, RecursionError):
+            problems.append("The link does not describe a study; choose its settings anew below.")
+    state.bias = values
+    for name in (*SETTINGS, "source", "section", "dataset", "students"):
+        state.pop(f"bias_{name}", None)
+    return problems
 
 
-def names(students: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """A name for each student that no other has, with its mark and accuracy."""
-    called = {id: f"{facts['name']}" for id, facts in students.items()}
-    out = {}
-    for id, name in called.items():
-        twice = list(called.values()).count(name) > 1
-        kind = (students[id].get("source") or {}).get("kind", "full")
-        accuracy = students[id].get("accuracy")
-        known = f", {accuracy:.0%}" if accuracy is not None else ""
-        out[id] = f"{cues.kind_mark(kind).sign} {name}{f' ({id[-5:]})' if twice else ''}{known}"
-    return out
-
-
-def listed(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
-
-
-def remember(**values: str) -> None:
+def write_address() -> None:
     """Put into the address what a reload or a shared link needs to show the same."""
-    for key, value in values.items():
-        if st.query_params.get(key) != value:
-            st.query_params[key] = value
-
-
-def forget_choice() -> None:
-    """Another dataset: its own students are chosen anew."""
-    st.session_state.pop("bias_students", None)
-    st.query_params.pop("students", None)
+    values = st.session_state.bias
+    query = {key: values[key] for key in ("dataset", "section", "source")}
+    query["students"] = ",".join(values["students"])
+    for name in SETTINGS:
+        if values[name] not in (None, "", 300 if name == "count" else ROWS[name].default):
+            query[ROWS[name].key] = str(values[name])
+    if values["study"] is not None:
+        query["study"] = json.dumps(values["study"], separators=(",", ":"))
+    st.session_state.bias_written = query
+    if st.query_params.to_dict() != query:
+        st.query_params.from_dict(query)
 
 
 # ---- pieces of the page ---------------------------------------------------------------------------------------------
 
 
-def row_of(spec: type, name: str) -> Any:
-    return next(p for p in parameters(spec) if p.name == name)
+def field(name: str, draw: Callable[[str], Any]) -> Any:
+    """A widget that ``draw`` makes under a key, showing and keeping the page's value of this name."""
+    state, key = st.session_state, f"bias_{name}"
+    if key not in state:  # it was not on the page for a while
+        state[key] = state.bias[name]
+    state.bias[name] = draw(key)
+    return state.bias[name]
+
+
+def stimuli_form(section: str) -> dict[str, Any]:
+    """Where stimuli come from, and, folded away, the numbers behind a section. The values of its spec."""
+    state = st.session_state
+    chosen: dict[str, Any] = {}
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    if section != "five":
+        options = [s for s in WORDS["source"] if s != "test" or section == "consistency"]
+        if state.bias["source"] not in options:
+            state.bias["source"] = state.bias_source = "auto"
+        with left:
+            chosen["source"] = field(
+                "source",
+                lambda key: st.selectbox(
+                    "Stimuli", options, format_func=WORDS["source"].get, key=key, help=ROWS["source"].help
+                ),
+            )
+    with right, st.popover("Settings", icon=":material/tune:", width="stretch"):
+        for name in USES[section]:
+            row = ROWS[name]
+            chosen[name] = field(name, lambda key, row=row: form.draw(row, key, WORDS.get(row.name, {}), row.help))
+    path = (chosen["stimuli"] or "").strip()
+    return {**chosen, "stimuli": path or None}
+
+
+def put(probe: str, table: type[BaseModel], key: str, values: dict[str, Any]) -> Answered | None:
+    """Ask a probe; a refusal is shown."""
+    try:
+        spec = build_spec(table, **values)
+    except Refused as refused:
+        st.error(str(refused))
+        return None
+    return ask(probe, spec, key)
+
+
+def figure(chart: Any, key: str, alt: str) -> None:
+    st.plotly_chart(chart, key=key, config={"displayModeBar": False}, alt=alt)
 
 
 def download(table: pd.DataFrame, what: str, label: str = "Download the data (CSV)") -> None:
@@ -92,89 +177,39 @@ def percent(value: Any) -> str:
     return "–" if value is None or pd.isna(value) else f"{100 * value:.1f} %"
 
 
-def span(low: Any, high: Any) -> str:
-    return "–" if low is None or pd.isna(low) else f"{100 * low:.1f} – {100 * high:.1f} %"
+def span(table: pd.DataFrame, scale: float = 100.0, unit: str = " %") -> list[str]:
+    """The 95 % intervals of a table's rows."""
+    pairs = zip(table["low"].astype(float), table["high"].astype(float), strict=True)
+    digits = 1 if scale == 100 else 2
+    return ["–" if pd.isna(a) else f"{scale * a:.{digits}f} to {scale * b:.{digits}f}{unit}" for a, b in pairs]
 
 
-def source_choice(options: dict[str, str]) -> str:
-    wanted = st.query_params.get("source")
-    if st.session_state.get("bias_source") not in options:
-        st.session_state.bias_source = wanted if wanted in options else "auto"
-    chosen = st.selectbox(
-        "Stimuli", list(options), format_func=options.get, key="bias_source",
-        help=row_of(BiasSpec, "source").help,
-    )  # fmt: skip
-    remember(source=chosen)
-    return chosen
+def is_dark() -> bool:
+    return st.context.theme.type == "dark"
 
 
-def settings(section: str) -> dict[str, Any]:
-    """The numbers behind a section, folded away."""
-    with st.popover("Settings", icon=":material/tune:"):
-        count = row_of({"five": FiveSpec}.get(section, BiasSpec), "count")
-        chosen: dict[str, Any] = {
-            "count": st.number_input(
-                count.label, int(count.low), int(count.high), count.default, step=50, key=f"bias_count_{section}",
-                help=count.help,
-            ),
-            "seed": st.number_input("Seed", 0, value=0, step=1, key="bias_seed", help="Seed of everything random."),
-        }  # fmt: skip
-        if section == "five":
-            texture = row_of(FiveSpec, "texture")
-            chosen["texture"] = st.selectbox(texture.label, texture.choices, key="bias_texture", help=texture.help)
-        else:
-            technique = row_of(BiasSpec, "technique")
-            chosen["technique"] = st.selectbox(
-                technique.label, technique.choices, key="bias_technique", help=technique.help
-            )
-        ready = row_of(BiasSpec, "stimuli")
-        path = st.text_input(ready.label, key="bias_stimuli", help=ready.help, placeholder="a folder or .zip")
-        chosen["stimuli"] = path.strip() or None
-    return chosen
-
-
-def examples(found: Answered) -> None:
-    """Some stimuli with their two cues, and what everybody said."""
-    shown = found.answer.facts["examples"]
-    with st.container(horizontal=True, gap="small", key="bias_examples"):
-        for example in shown:
-            path = found.image(example["image"])
-            if path:
-                st.image(
-                    str(path), caption=f"{example['shape']}, texture {example['texture']}", width=112,
-                    alt=f"A stimulus with the shape of {example['shape']} and the texture of {example['texture']}",
-                )  # fmt: skip
-    with st.expander("What each student said"):
-        rows = [{"Shape": e["shape"], "Texture": e["texture"], **e["decisions"]} for e in shown]
-        st.dataframe(pd.DataFrame(rows), hide_index=True)
-        download(found.table("decisions"), "cue-conflict-decisions", "Download all decisions (CSV)")
+# ---- cue conflict ---------------------------------------------------------------------------------------------------
 
 
 def conflict(students: list[str]) -> None:
-    left, right = st.columns([3, 1], vertical_alignment="bottom")
-    with left:
-        source = source_choice(SOURCES)
-    with right:
-        values = settings("conflict")
-    found = put("bias", BiasSpec, "bias_conflict", students=",".join(students), source=source, **values)
+    values = stimuli_form("conflict")
+    found = put("bias", BiasSpec, "bias_conflict", {"students": ",".join(students), **values})
     if found is None:
         return
     observers, classes = found.table("observers"), found.table("classes")
     examples(found)
-    drawn = observers[(observers["kind"] != "network") | (observers["observer"] == "ResNet-50")]
-    dark = st.context.theme.type == "dark"
-    st.plotly_chart(
-        cues.class_by_class(drawn, classes[classes["observer"].isin(drawn["observer"])], FEW, dark),
-        key="bias_figure",
-        config={"displayModeBar": False},
-        alt="Share of texture and shape decisions of each student for each class; the table below holds the numbers",
+    drawn = observers[(observers["kind"] != "network") | (observers["observer"] == REFERENCE)]
+    figure(
+        cues.class_by_class(drawn, classes[classes["observer"].isin(drawn["observer"])], FEW, is_dark()),
+        "bias_figure",
+        "Share of texture and shape decisions of each student for each class; the table below holds the numbers",
     )
     guesser = found.answer.facts["guesser"]
     st.caption(
-        "Each marker is one class: left all shape, right all texture. Lines stand at the means over all stimuli. "
-        f"Hollow: fewer than {FEW} decisions for either cue. Bars: share of the decisions that were right for either "
-        f"cue. Somebody who guesses has a shape bias of {guesser['bias']:.0%} at a coverage of "
-        f"{guesser['coverage']:.0%}."
+        "Each marker is one class: left all shape, right all texture (Geirhos et al. 2019, figure 4). Lines stand at "
+        f"the values over all stimuli. Hollow: fewer than {FEW} decisions for either cue. Bars: share of the decisions "
+        f"that were right for either cue, the coverage. Somebody who guesses has a shape bias of {guesser['bias']:.0%} "
+        f"at a coverage of {guesser['coverage']:.0%}."
     )
     st.dataframe(
         pd.DataFrame(
@@ -182,7 +217,7 @@ def conflict(students: list[str]) -> None:
                 "Who": observers["observer"],
                 "Kind": [cues.kind_mark(k).name for k in observers["kind"]],
                 "Shape bias": observers["bias"].map(percent),
-                "95 % interval": [span(a, b) for a, b in zip(observers["low"], observers["high"], strict=True)],
+                "95 % interval": span(observers),
                 "Coverage": observers["coverage"].map(percent),
                 "Right for the shape": observers["shape_accuracy"].map(percent),
                 "Shape / texture / other": [
@@ -203,95 +238,164 @@ def conflict(students: list[str]) -> None:
                     "Trained on": groups["group"],
                     "Students": groups["students"],
                     "Shape bias": groups["bias"].map(percent),
-                    "95 % interval": [span(a, b) for a, b in zip(groups["low"], groups["high"], strict=True)],
+                    "95 % interval": span(groups),
                     "Coverage": groups["coverage"].map(percent),
                 }
             ),
             hide_index=True,
         )
-    download(classes, "shape-bias-by-class")
-    download(observers, "shape-bias", "Download the summary (CSV)")
+    with st.container(horizontal=True, gap="small"):
+        download(classes, "shape-bias-by-class")
+        download(observers, "shape-bias", "Summary (CSV)")
+        download(found.table("decisions"), "cue-conflict-decisions", "All decisions (CSV)")
+
+
+def examples(found: Answered) -> None:
+    """Some stimuli with their two cues, and what everybody said."""
+    shown = found.answer.facts["examples"]
+    with st.container(horizontal=True, gap="small", key="bias_examples"):
+        for example in shown:
+            path = found.image(example["image"])
+            if path:
+                st.image(
+                    str(path), caption=f"{example['shape']}, texture of {example['texture']}", width="content",
+                    alt=f"A stimulus with the shape of {example['shape']} and the texture of {example['texture']}",
+                )  # fmt: skip
+    with st.expander("What each student said to these"):
+        rows = [{"Shape": e["shape"], "Texture": e["texture"], **e["decisions"]} for e in shown]
+        st.dataframe(pd.DataFrame(rows), hide_index=True)
+
+
+# ---- the five experiments -------------------------------------------------------------------------------------------
 
 
 def five(students: list[str]) -> None:
-    values = settings("five")
-    found = put("five", FiveSpec, "bias_five", students=",".join(students), **values)
+    values = stimuli_form("five")
+    found = put("five", FiveSpec, "bias_five", {"students": ",".join(students), **values})
     if found is None:
         return
     table = found.table("accuracy")
-    st.plotly_chart(
-        cues.five_bars(table, found.answer.facts["chance"], st.context.theme.type == "dark"),
-        key="five_figure",
-        config={"displayModeBar": False},
-        alt="Accuracy of each student in each experiment, with intervals; the data can be downloaded below",
+    figure(
+        cues.five_bars(table, found.answer.facts["chance"], is_dark()),
+        "five_figure",
+        "Accuracy of each student in each experiment, with intervals; the data can be downloaded below",
     )
     for row in found.answer.tables["origins"]:
         path = found.image(row["experiment"])
         with st.container(horizontal=True, vertical_alignment="center"):
             if path:
                 st.image(str(path), width=420, alt=f"Examples of the experiment {row['experiment']}")
-            st.markdown(f"**{row['experiment'].capitalize()}** ({row['stimuli']:,}). {row['origin']}")
+            st.markdown(
+                f"**{row['experiment'].capitalize()}** ({row['stimuli']:,}). {row['origin']}",
+                width="stretch" if path else "content",
+            )
     download(table, "five-experiments")
 
 
+# ---- error consistency ----------------------------------------------------------------------------------------------
+
+
 def consistency(students: list[str]) -> None:
-    left, right = st.columns([3, 1], vertical_alignment="bottom")
-    with left:
-        source = source_choice({"auto": SOURCES["auto"], "test": "Test images", **SOURCES})
-    with right:
-        values = settings("consistency")
-    found = put("consistency", ConsistencySpec, "bias_kappa", students=",".join(students), source=source, **values)
+    values = stimuli_form("consistency")
+    found = put("consistency", ConsistencySpec, "bias_kappa", {"students": ",".join(students), **values})
     if found is None:
         return
     pairs = found.table("pairs")
-    st.plotly_chart(
-        cues.agreement(pairs, st.context.theme.type == "dark"),
-        key="kappa_figure",
-        config={"displayModeBar": False},
-        alt="Error consistency, Cohen's kappa, of every two observers; the data can be downloaded below",
+    figure(
+        cues.agreement(pairs, is_dark()),
+        "kappa_figure",
+        "Error consistency, Cohen's kappa, of every two observers; the table below holds the numbers",
     )
     st.caption(
         "κ is 1 where two observers err on exactly the same images, 0 where they agree no more than their accuracies "
-        "make them by chance, and below 0 where they err on different ones."
+        "make them by chance, and below 0 where they err on different ones. On stimuli in conflict, right is who names "
+        "the shape."
     )
-    download(pairs, "error-consistency")
+    order = {name: i for i, name in enumerate(dict.fromkeys(pairs["first"]))}
+    once = pairs[[order[a] < order[b] for a, b in zip(pairs["first"], pairs["second"], strict=True)]]
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "Who": once["first"],
+                "With": once["second"],
+                "κ": once["kappa"].map(lambda k: "–" if pd.isna(k) else f"{k:.2f}"),
+                "95 % interval (with people: least and most)": span(once, 1.0, ""),
+                "Right or wrong together": once["observed"].map(percent),
+                "By chance": once["expected"].map(percent),
+            }
+        ),
+        hide_index=True,
+    )
+    with st.container(horizontal=True, gap="small"):
+        download(pairs, "error-consistency")
+        download(found.table("observers"), "error-consistency-observers", "Accuracies (CSV)")
 
 
-def study(dataset: str, students: list[str]) -> None:
-    st.subheader("Does distilling make networks more texture-biased?")
-    values = study_form(dataset, students)
-    if values is not None:
-        remember(study=json.dumps(values, separators=(",", ":")))
-    text = st.query_params.get("study")
-    if not text:
-        st.info(
-            "Press “Run the study”: it trains a few networks in each way, measures the shape bias of each, and answers "
-            "with the uncertainty that is left."
-        )
-        return
+# ---- does distilling change it? -------------------------------------------------------------------------------------
+
+
+def study(where: Store, dataset: str, known: dict[str, Facts]) -> None:
+    st.subheader("Does distilling make networks more texture-biased?", anchor=False)
+    values = stimuli_form("study")
+    result = st.container()
+    state = st.session_state
+    with st.expander("Train networks to find out", icon=":material/school:", expanded=not known):
+        pressed = study_form(where, dataset, known)
+    if pressed is not None:
+        state.bias["study"] = pressed
+    asked = state.bias["study"]
+    with result:
+        if asked is not None:
+            if known:
+                st.button("Back to the students that are here", icon=":material/undo:", on_click=forget_study)
+            study_result({"dataset": dataset, **values, **asked}, wanted=pressed is not None)
+        elif known:
+            here = list(known)[:MOST_IN_STUDY]
+            few = "" if len(here) == len(known) else f" (the newest {MOST_IN_STUDY})"
+            st.caption(f"What the trained students of {dataset_title(dataset)} say{few}. More can be trained below.")
+            own = {"students": ",".join(here), "counts": "none", "sets": "none"}
+            study_result({"dataset": dataset, **values, **own}, wanted=True)
+        else:
+            to_students(dataset, "Or train networks for this question alone, below.")
+
+
+def forget_study() -> None:
+    st.session_state.bias["study"] = None
+
+
+def study_result(values: dict[str, Any], wanted: bool) -> None:
+    """The answer of a study. One that is only a link's, and was not run here, waits for a press: it trains networks."""
     try:
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise ValueError
-    except ValueError:
-        st.error("The address does not describe a study; press “Run the study”.")
+        spec = build_spec(StudySpec, **values)
+    except Refused as refused:
+        st.error(str(refused))
         return
-    found = put("bias-study", StudySpec, "bias_study", **values)
+    question = {"version": VERSION, "probe": "bias-study", "spec": spec.model_dump(mode="json")}
+    if not wanted and desk().look(digest_of(question)).status == "unknown":
+        st.info(f"These networks are not trained yet. That takes up to {spec.minutes:g} minutes.")
+        if not st.button("Run this study", type="primary", icon=":material/play_arrow:"):
+            return
+    found = ask("bias-study", spec, "bias_study")
     if found is None:
         return
     facts = found.answer.facts
     st.markdown(f"**{facts['headline']}**")
     conditions = found.table("conditions")
-    st.plotly_chart(
-        cues.bias_against_accuracy(conditions, facts["guesser"]["bias"], st.context.theme.type == "dark"),
-        key="study_figure",
-        config={"displayModeBar": False},
-        alt="Shape bias against test accuracy for each way of training; the table below holds the numbers",
+    figure(
+        cues.bias_against_accuracy(conditions, facts["guesser"]["bias"], is_dark()),
+        "study_figure",
+        "Shape bias against test accuracy for each way of training; the table below holds the numbers",
     )
+    if conditions["images"].notna().sum() > 1:
+        figure(
+            cues.bias_over_images(conditions, facts["guesser"]["bias"], is_dark()),
+            "study_images",
+            "Shape bias over the number of training images; the table below holds the numbers",
+        )
     st.caption(
         "Upright bars: 95 % intervals over students and stimuli. Bars across: standard deviation of the accuracy over "
-        "students. Hollow: fewer than ten usable decisions a student. Students of one distilled set differ in their "
-        "seed; how much another distillation would change is not in these intervals."
+        "students. Hollow: fewer than ten usable decisions a student. Students of one set differ in their seed alone; "
+        "how much another distillation would change is seen only where every seed has a set of its own."
     )
     st.dataframe(
         pd.DataFrame(
@@ -301,112 +405,171 @@ def study(dataset: str, students: list[str]) -> None:
                 "Students": conditions["students"],
                 "Test accuracy": conditions["accuracy"].map(percent),
                 "Shape bias": conditions["bias"].map(percent),
-                "95 % interval": [span(a, b) for a, b in zip(conditions["low"], conditions["high"], strict=True)],
+                "95 % interval": span(conditions),
                 "Coverage": conditions["coverage"].map(percent),
             }
         ),
         hide_index=True,
     )
-    download(found.table("students"), "shape-bias-study-students", "Download the students (CSV)")
-    download(conditions, "shape-bias-study")
-    if found.answer.tables["comparisons"]:
-        download(found.table("comparisons"), "shape-bias-study-comparisons", "Download the comparisons (CSV)")
+    with st.container(horizontal=True, gap="small"):
+        download(conditions, "shape-bias-study")
+        download(found.table("students"), "shape-bias-study-students", "Students (CSV)")
+        if found.answer.tables["comparisons"]:
+            download(found.table("comparisons"), "shape-bias-study-comparisons", "Comparisons (CSV)")
 
 
-def study_form(dataset: str, students: list[str]) -> dict[str, Any] | None:
+def study_form(where: Store, dataset: str, known: dict[str, Facts]) -> dict[str, Any] | None:
     """What is to be trained; the values once the button is pressed."""
-    row = {p.name: p for p in parameters(StudySpec)}
-    with st.form("bias_study_form"):
+    before = {**{name: STUDY[name].default for name in OWN}, **(st.session_state.bias["study"] or {})}
+    runs = [run for run in student_form.sets_of(where, dataset) if run.kind == "distill"]
+    called = comparison.names(runs)
+    chosen: dict[str, Any] = {}
+
+    def old(name: str, options: Any) -> list[str]:
+        """What was chosen before, and is still there."""
+        return [part for part in str(before[name]).split(",") if part in options]
+
+    def number(name: str) -> int | float:
+        row, kind = STUDY[name], int if STUDY[name].kind == "int" else float
+        value = before[name] if type(before[name]) in (int, float) else row.default
+        return st.number_input(
+            row.label, kind(row.low), kind(row.high), kind(min(max(value, row.low), row.high)), help=row.help
+        )
+
+    def choice(name: str) -> str:
+        row = STUDY[name]
+        at = row.choices.index(before[name]) if before[name] in row.choices else 0
+        return st.selectbox(row.label, row.choices, at, format_func=WORDS[name].get, help=row.help)
+
+    with st.form("bias_study_form", border=False):
         left, right = st.columns(2)
-        counts = left.text_input(row["counts"].label, row["counts"].default, help=row["counts"].help)
-        networks = right.multiselect(row["networks"].label, STUDENT_NETWORKS, ["convnet"], help=row["networks"].help)
-        source = left.selectbox("Stimuli", list(SOURCES), format_func=SOURCES.get, help=row["source"].help)
-        stylised = right.selectbox(row["stylised"].label, row["stylised"].choices, help=row["stylised"].help)
-        a, b, c = st.columns(3)
-        seeds = a.number_input(row["seeds"].label, 1, 20, 3, help=row["seeds"].help)
-        training = b.number_input(row["training"].label, 10, 20_000, 400, step=100, help=row["training"].help)
-        minutes = c.number_input(row["minutes"].label, 0.1, 1440.0, 10.0, step=1.0, help=row["minutes"].help)
-        sets = st.toggle("Distilled sets of this dataset, next to as many random real images", True,
-                         help=row["sets"].help)  # fmt: skip
-        take = st.toggle("The students chosen above, as they are", False, help=row["students"].help)
-        ties = dataset == "shapes" and st.toggle(row["ties"].label, False, help=row["ties"].help)
+        with left:
+            chosen["counts"] = st.text_input(
+                "Real training images", str(before["counts"]), help=STUDY["counts"].help, max_chars=100
+            )
+            ids = list(called)
+            first = ids[:MOST_SETS] if before["sets"] == "all" else old("sets", called)
+            sets = st.multiselect(
+                "Distilled sets that are here", ids, first, format_func=called.get, max_selections=MOST_SETS,
+                help=STUDY["sets"].help, placeholder="none", wrap=True,
+            )  # fmt: skip
+            chosen["stylised"] = choice("stylised")
+        with right:
+            networks = st.multiselect(
+                STUDY["networks"].label, list(student_form.NETWORKS), old("networks", student_form.NETWORKS),
+                format_func=student_form.NETWORKS.get, help=STUDY["networks"].help, wrap=True,
+            )  # fmt: skip
+            methods = st.multiselect(
+                STUDY["methods"].label, list(METHODS), old("methods", METHODS),
+                format_func=lambda m: METHODS[m].name, help=STUDY["methods"].help, placeholder="none", wrap=True,
+            )  # fmt: skip
+            chosen["ipc"] = st.text_input(
+                "Images per class, distilled now", str(before["ipc"]), help=STUDY["ipc"].help, max_chars=100
+            )
+        for names in (("seeds", "training", "distilling"), ("minutes", "width", "protocol")):
+            for column, name in zip(st.columns(3, vertical_alignment="bottom"), names, strict=True):
+                with column:
+                    chosen[name] = choice(name) if name == "protocol" else number(name)
+        take = bool(known) and st.toggle("With the trained students that are here", before["students"] != "none")
+        if dataset == "shapes":
+            chosen["ties"] = st.toggle(STUDY["ties"].label, bool(before["ties"]), help=STUDY["ties"].help)
         pressed = st.form_submit_button("Run the study", type="primary", icon=":material/play_arrow:")
     if not pressed:
         return None
-    return {
-        "dataset": dataset, "source": source, "counts": counts or "none", "networks": ",".join(networks),
-        "sets": "all" if sets else "none", "students": ",".join(students) if take and students else "none",
-        "stylised": stylised, "ties": bool(ties), "seeds": int(seeds), "training": int(training),
-        "minutes": float(minutes),
-    }  # fmt: skip
-
-
-def put(probe: str, table: type, key: str, **values: Any) -> Answered | None:
-    """Ask a probe; a refusal is shown."""
-    try:
-        spec = build_spec(table, **values)
-    except Refused as refused:
-        st.error(str(refused))
-        return None
-    return ask(probe, spec, key)
+    chosen |= {
+        "counts": chosen["counts"].strip() or "none",
+        "networks": ",".join(networks),
+        "sets": ",".join(sets) or "none",
+        "methods": ",".join(methods) or "none",
+        "students": ",".join(list(known)[:MOST_IN_STUDY]) if take else "none",
+    }
+    return {name: value for name, value in chosen.items() if value != STUDY[name].default or name == "sets"}
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------
+
+
+def choose_students(known: dict[str, Facts], dataset: str) -> list[str]:
+    """The students that are asked; ones that are not here are named."""
+    state = st.session_state
+    wanted = state.get("bias_students", state.bias["students"])
+    wanted = list(known)[:FIRST] if wanted is None else wanted
+    lost = [id for id in wanted if id not in known]
+    if lost:
+        st.info(f"Not here, or not of {dataset_title(dataset)}: {', '.join(id[:60] for id in lost[:5])}.")
+    state.bias_students = list(dict.fromkeys(id for id in wanted if id in known))[:MOST]
+    called = reports.names(known)
+    state.bias["students"] = st.multiselect(
+        "Students", list(known), key="bias_students", max_selections=MOST, wrap=True,
+        format_func=lambda id: f"{called[id]}, {known[id]['accuracy']:.0%}",
+        help=f"Up to {MOST} trained students: say of a distilled set, of random real images, and of all images.",
+    )  # fmt: skip
+    return state.bias["students"]
+
+
+def another_dataset() -> None:
+    """Another dataset has students of its own."""
+    state = st.session_state
+    state.bias |= {"students": None, "study": None}
+    state.pop("bias_students", None)
+
+
+def to_students(dataset: str, more: str = "") -> None:
+    st.info(
+        f"No student of {dataset_title(dataset)} is trained yet. Train one on a distilled set and one on all images on "
+        f"the page Students, and come back. {more}"
+    )
+    st.page_link(
+        "pages/students.py", label="Train a student", icon=":material/school:", query_params={"dataset": dataset}
+    )
 
 
 def page() -> None:
     where, state = store(), st.session_state
     st.title("Texture & shape")
     st.write("Show a network the shape of one thing with the texture of another: which of the two does it name?")
+    for sentence in read_address(where):
+        st.warning(sentence)
 
-    everybody = trained(where)
-    datasets = list(dict.fromkeys(facts["dataset"] for facts in everybody.values()))
-    options = list(dict.fromkeys([*datasets, "shapes", *(r.dataset for r in where.runs(kinds=["distill"]))]))
-    wanted = st.query_params.get("dataset", "")
-    if state.get("bias_dataset") not in options:
-        asked = everybody.get((listed(st.query_params.get("students", "")) or [""])[0], {}).get("dataset")
-        state.bias_dataset = next((d for d in (wanted, asked) if d in options), options[0])
+    used = [run.dataset for run in where.runs(kinds=["student"], statuses=["done"], limit=1000)]
+    options = list(dict.fromkeys([*used, "shapes", *(run.dataset for run in where.runs(kinds=["distill"]))]))
+    if state.bias["dataset"] not in options:
+        if state.bias["dataset"]:
+            st.info(
+                f"Nothing of the dataset “{state.bias['dataset'][:60]}” is here; this is {dataset_title(options[0])}."
+            )
+        state.bias["dataset"] = state.bias_dataset = options[0]
     left, right = st.columns([1, 3])
-    dataset = left.selectbox(
-        "Dataset", options, format_func=dataset_title, key="bias_dataset", on_change=forget_choice,
-        help="Students can only be compared when they know the same classes.",
+    with left:
+        dataset = field(
+            "dataset",
+            lambda key: st.selectbox(
+                "Dataset", options, format_func=dataset_title, key=key, on_change=another_dataset,
+                help="Students can only be compared when they know the same classes.",
+            ),
+        )  # fmt: skip
+    known = reports.kept(where, dataset)
+    with right:
+        students = choose_students(known, dataset)
+    if state.bias["section"] not in SECTIONS:
+        state.bias["section"] = "conflict"
+    section = field(
+        "section",
+        lambda key: st.segmented_control(
+            "What is asked", list(SECTIONS), format_func=SECTIONS.get, key=key, required=True,
+            label_visibility="collapsed",
+        ),
     )  # fmt: skip
-    known = {id: facts for id, facts in everybody.items() if facts["dataset"] == dataset}
-    called = names(known)
-    if "bias_students" not in state:
-        asked_for = st.query_params.get("students")
-        state.bias_students = listed(asked_for) if asked_for is not None else list(known)[:FIRST]
-    lost = [s for s in state.bias_students if s not in known]
-    if lost:
-        st.info(f"Left out, because {dataset_title(dataset)} has no such student: {', '.join(x[:60] for x in lost)}.")
-    state.bias_students = list(dict.fromkeys(s for s in state.bias_students if s in known))[:MOST]
-    chosen = right.multiselect(
-        "Students", list(known), format_func=called.get, key="bias_students", max_selections=MOST, wrap=True,
-        help=f"Up to {MOST} trained students: say of a distilled set, of random real images, and of all images.",
-    )  # fmt: skip
-
-    section = st.query_params.get("section", "")
-    if state.get("bias_section") not in SECTIONS:
-        state.bias_section = section if section in SECTIONS else ("conflict" if known else "study")
-    section = st.segmented_control(
-        "What is asked", list(SECTIONS), format_func=SECTIONS.get, key="bias_section", required=True,
-        label_visibility="collapsed",
-    )  # fmt: skip
-    remember(dataset=dataset, students=",".join(chosen), section=section)
 
     if section == "study":
-        study(dataset, chosen)
+        study(where, dataset, known)
     elif not known:
-        st.info(
-            f"No student of {dataset_title(dataset)} is trained yet. Train one on a distilled set, and one on all "
-            "images, and come back."
-        )
-        if Path(PAGE_OF_STUDENTS).is_file():
-            st.page_link(PAGE_OF_STUDENTS, label="Train a student", icon=":material/school:")
-    elif not chosen:
+        to_students(dataset)
+    elif not students:
         st.info("Choose one or more students above.")
     else:
-        {"conflict": conflict, "five": five, "consistency": consistency}[section](chosen)
+        {"conflict": conflict, "five": five, "consistency": consistency}[section](students)
+    write_address()
 
 
 page()

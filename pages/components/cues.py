@@ -19,11 +19,14 @@ OTHERS = {
     "network": NETWORK,
     "summarised": MARKS["selected"],
     "stylised": Mark("full data, stylised", "#7a4fa3", "diamond-wide", "◆"),
+    "distilled-stylised": Mark("distilled from stylised", "#d9a441", "pentagon", "⬟"),
+    "adversarial": Mark("adversarially trained", "#a03070", "triangle-down", "▼"),
     "known": Mark("known truth", "#8a7a1f", "hexagon", "⬢"),
 }
 SHADES = (0.0, 0.45, -0.4, 0.65, -0.65, 0.25, -0.2, 0.8)  # of one kind's students: towards white, towards black
 EXPERIMENTS = ("original", "greyscale", "silhouette", "edges", "texture")
 PATTERNS = ("", "/", ".", "x", "\\", "-", "+", "|")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,7 @@ def bias_against_accuracy(conditions: pd.DataFrame, guesser: float, dark: bool) 
     stimuli. Hollow: no ten usable decisions a student."""
     text, faint = ink(dark)
     figure = go.Figure()
+    several = conditions["network"].nunique() > 1
     for kind, mine in conditions[conditions["bias"].notna()].groupby("kind", sort=False):
         mark = kind_mark(kind)
         hollow = mine["usable"] < 10 * mine["students"]
@@ -250,7 +254,7 @@ def bias_against_accuracy(conditions: pd.DataFrame, guesser: float, dark: bool) 
             y=100 * mine["bias"],
             mode="markers+text",
             name=mark.name,
-            text=[label(row) for _, row in mine.iterrows()],
+            text=[label(row, several) for _, row in mine.iterrows()],
             textposition="top center",
             textfont={"size": 12, "color": text},
             marker={
@@ -284,14 +288,60 @@ def bias_against_accuracy(conditions: pd.DataFrame, guesser: float, dark: bool) 
     return figure
 
 
-def label(row: Any) -> str:
-    """A condition in a word or two, to stand beside its marker."""
+def bias_over_images(conditions: pd.DataFrame, guesser: float, dark: bool) -> go.Figure:
+    """Shape bias over the number of training images, with 95 % intervals; a line for each kind, method and network
+    that comes in several sizes."""
+    text, faint = ink(dark)
+    figure = go.Figure()
+    several = conditions["network"].nunique() > 1
+    there = conditions[conditions["bias"].notna() & conditions["images"].notna()]
+    there = there.assign(method=there["method"].fillna(""))
+    drawn: dict[str, int] = {}
+    for (kind, method, network), mine in there.groupby(["kind", "method", "network"], sort=False):
+        mark, mine = kind_mark(str(kind)), mine.sort_values("images")
+        turn = drawn[str(kind)] = drawn.get(str(kind), -1) + 1
+        name = mark.name if method in ("", "random") else f"{mark.name}, {method}"
+        hollow = mine["usable"] < 10 * mine["students"]
+        figure.add_scatter(
+            x=mine["images"],
+            y=100 * mine["bias"],
+            mode="lines+markers",
+            name=html.escape(f"{name}, {network}" if several else name),
+            line={"color": shade(mark.colour, SHADES[turn % 8]), "dash": DASHES[turn % 5], "width": 2},
+            marker={
+                "size": 12,
+                "symbol": [f"{mark.symbol.removesuffix('-open')}-open" if h else mark.symbol for h in hollow],
+            },
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": 100 * (mine["high"] - mine["bias"]),
+                "arrayminus": 100 * (mine["bias"] - mine["low"]),
+                "thickness": 1.5,
+                "width": 4,
+            },
+            customdata=mine[["condition", "students"]],
+            hovertemplate="%{customdata[0]}<br>shape bias %{y:.1f} %, %{customdata[1]} students<extra></extra>",
+        )
+    figure.add_hline(y=100 * guesser, line={"color": text, "dash": "dot", "width": 1.5})
+    _common(figure, 420, text)
+    figure.update_xaxes(
+        title="Training images", type="log", dtick=1, gridcolor=faint, zeroline=False, tickfont={"color": text}
+    )
+    figure.update_yaxes(
+        title="Shape bias (%)", range=[-4, 108], gridcolor=faint, zeroline=False, tickfont={"color": text}
+    )
+    return figure
+
+
+def label(row: Any, several: bool) -> str:
+    """A condition in a word or two, to stand beside its marker; with its network where there are ``several``."""
     images = "" if pd.isna(row["images"]) else f"{row['images']:,.0f}"
     short = {"full": "all", "stylised": "stylised", "known": str(row["method"])}.get(row["kind"])
     if short is None:
         real = row["kind"] == "random" or pd.isna(row["method"])
         short = images if real else f"{row['method']} {images}"
-    return html.escape(short if row["network"] == "convnet" else f"{short}, {row['network']}")
+    return html.escape(f"{short}, {row['network']}" if several else short)
 
 
 def _common(figure: go.Figure, height: int, text: str) -> None:
