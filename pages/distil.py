@@ -332,6 +332,10 @@ def afterwards(run: Run) -> None:
             "pages/compare.py", label="Compare", icon=":material/compare:",
             query_params={"dataset": run.dataset, "runs": run.id},
         )  # fmt: skip
+        if folder is not None:
+            st.page_link(
+                "pages/students.py", label="Train a student", icon=":material/school:", query_params={"src": run.id},
+            )  # fmt: skip
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def rename(run: str, key: str) -> None:
 
 def pick(table: str, ids: list[str]) -> None:
     """Rows of the table were marked: those students are looked at."""
-    choose([ids[row] for row in st.session_state[table].selection.rows if row < len(ids)])
+    choose([ids[row] for row in st.session_state[table]["selection"]["rows"] if row < len(ids)])
 
 
 def another_dataset() -> None:
@@ -146,7 +146,9 @@ def read_address(where: Store) -> list[str]:
 def write_address() -> None:
     """Put into the address what a reload or a shared link needs to show the same."""
     state = st.session_state
-    query = {**student_form.to_query(state.student), "students": ",".join(state.get("students_chosen", []))}
+    query = student_form.to_query(state.student)
+    if "students_chosen" in state:
+        query["students"] = ",".join(state.students_chosen)
     state.students_written = query
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
@@ -257,9 +259,10 @@ def table(students: dict[str, Facts], dataset: str) -> None:
     """All students of the dataset; marking rows chooses those to look at."""
     ids, chosen = list(students), st.session_state.students_chosen
     key = f"students_table_{hash(tuple(ids)) & 0xFFFFFF:x}"
-    marked = {"selection": {"rows": [ids.index(id) for id in chosen]}}
-    if key in st.session_state and sorted(st.session_state[key].selection.rows) != sorted(marked["selection"]["rows"]):
-        st.session_state[key] = marked
+    rows = [ids.index(id) for id in chosen]
+    marked = {"selection": {"rows": rows}}
+    if key in st.session_state and set(st.session_state[key]["selection"]["rows"]) != set(rows):
+        st.session_state[key] = marked  # chosen elsewhere
     st.dataframe(
         reports.wide(students, NETWORKS),
         key=key,
@@ -318,16 +321,16 @@ def report(id: str, facts: Facts, name: str, dark: bool, alone: bool) -> None:
     """One student: what it is, its confusion matrix and its most confident mistakes."""
     st.subheader(name, anchor=False)
     right = round(facts["accuracy"] * facts["test_images"])
-    with st.container(horizontal=True, gap="large", vertical_alignment="center"):
-        st.metric("Test accuracy", f"{100 * facts['accuracy']:.1f} %", width="content")
+    number, about = st.columns([1, 4] if alone else [1, 2], gap="small", vertical_alignment="top")
+    number.metric("Test accuracy", f"{100 * facts['accuracy']:.1f} %")
+    with about:
         st.caption(
             f"{right:,} of {facts['test_images']:,} test images right. "
             f"{NETWORKS.get(facts['network'], facts['network'])}"
-            + (f", {facts['parameters']:,} learned numbers" if facts.get("parameters") else "")
+            + (f", {facts['parameters']:,} parameters" if facts.get("parameters") else "")
             + f", trained on {facts['source'].get('text', 'images')} under the {facts['protocol']} protocol, seed "
             f"{facts['seed']}, in {reports.duration(facts['seconds'])}"
-            + (f" on {facts['machine']}." if facts.get("machine") else "."),
-            width="stretch",
+            + (f" on {facts['machine']}." if facts.get("machine") else ".")
         )
     matrix, wrong = st.columns([1.15, 1], gap="large") if alone else (st.container(), st.container())
     with matrix:

@@ -56,13 +56,14 @@ def _whole(facts: Facts) -> bool:
         return False
 
 
-def names(students: dict[str, Facts]) -> dict[str, str]:
-    """A name for each student that no other of them has, with the mark of what it was trained on."""
+def names(students: dict[str, Facts], marks: bool = True) -> dict[str, str]:
+    """A name for each student that no other of them has; with ``marks``, what it was trained on before it."""
     count = Counter(str(facts["name"]) for facts in students.values())
-    return {
-        id: f"{mark(facts).sign} {facts['name']}" + (f" ({id[-5:]})" if count[str(facts["name"])] > 1 else "")
-        for id, facts in students.items()
-    }
+    called = {}
+    for id, facts in students.items():
+        sign = f"{mark(facts).sign} " if marks else ""
+        called[id] = f"{sign}{facts['name']}" + (f" ({id[-5:]})" if count[str(facts["name"])] > 1 else "")
+    return called
 
 
 def mark(facts: Facts) -> Any:
@@ -120,8 +121,8 @@ def wide(students: dict[str, Facts], networks: dict[str, str]) -> pd.DataFrame:
     together, called = over_seeds(students), names(students)
     rows = [
         {
-            "Name": called[id],
             "Accuracy": 100 * facts["accuracy"],
+            "Name": called[id],
             "Over seeds": together[id],
             "Trained on": facts["source"].get("text") or mark(facts).name,
             "Network": networks.get(facts["network"], facts["network"]),
@@ -136,7 +137,7 @@ def wide(students: dict[str, Facts], networks: dict[str, str]) -> pd.DataFrame:
 
 def per_class(students: dict[str, Facts]) -> pd.DataFrame:
     """One row per student and class: how many of its test images it had right, and the 95 % Wilson interval."""
-    called, rows = names(students), []
+    called, rows = names(students, marks=False), []
     for id, facts in students.items():
         for c, (name, row) in enumerate(zip(facts["classes"], facts["confusion"], strict=True)):
             low, high = wilson(row[c], sum(row))
@@ -258,19 +259,20 @@ def class_accuracy(students: dict[str, Facts], dark: bool) -> go.Figure:
         dash = "dash" if look.symbol.endswith("-dot") else "solid"
         figure.add_hline(y=mean, line={"color": look.colour, "width": 1.5, "dash": dash}, opacity=0.6)
     lowest = float(table["low"].dropna().min()) if table["low"].notna().any() else 0.0
-    height = 300 + 24 * len(students)
+    height = 300 + (24 * len(students) if len(students) > 1 else 0)
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         font={"size": 14, "color": text},
-        showlegend=True,
+        showlegend=len(students) > 1,
         legend={"y": -70 / height, "yanchor": "top", "x": 0, "font": {"size": 14, "color": text}},
         xaxis={
             "tickvals": list(range(len(classes))), "ticktext": [html.escape(c) for c in classes], "showgrid": False,
             "zeroline": False, "range": [-0.5, len(classes) - 0.5], "tickfont": {"color": text, "size": 13},
         },
         yaxis={
-            "title": {"text": "Right (%)"}, "range": [max(-2, 10 * math.floor(10 * lowest) - 2), 102],
+            "title": {"text": "Right (%)", "font": {"color": text}},
+            "range": [max(0, 10 * math.floor(10 * lowest)) - 3, 103],
             "gridcolor": faint, "zeroline": False, "tickfont": {"color": text},
         },
     )  # fmt: skip

@@ -30,7 +30,7 @@ NETWORKS = {
 }
 WORDS: dict[str, dict[str, str]] = {
     "network": NETWORKS,
-    "protocol": {"auto": "what suits the set", **{p.name: p.title for p in PROTOCOLS.values()}, "full": "Full"},
+    "protocol": {"auto": "the set's own", **{p.name: p.title for p in PROTOCOLS.values()}, "full": "Full"},
     "style": {"original": "as they are", "fourier": "stylised (fourier)", "adain": "stylised (adain)"},
     "weights": {"kaiming": "Kaiming normal", "signed": "signed constant"},
     "device": form.WORDS["device"],
