@@ -122,7 +122,7 @@ def asked_image(text: str, student: Student, work: Work) -> Picture:
         images, labels = (
             (data.test_images, data.test_labels) if kind == "test" else (data.train_images, data.train_labels)
         )
-        at = _index(rest, len(images), f"{kind} images of {data.title}")
+        at = _place(rest, labels, student.classes, f"{kind} images of {data.title}")
         name = f"{kind} image {at} of {data.title}"
         return Picture(images[at : at + 1].float() / 255, int(labels[at]), name, at if kind == "test" else None)
     if kind == "synthetic":
@@ -139,6 +139,16 @@ def asked_image(text: str, student: Student, work: Work) -> Picture:
         f"“{text[:80]}” names no image: write test:INDEX, train:INDEX, synthetic:RUN:INDEX or file:NAME, for example "
         "test:0."
     )
+
+
+def _place(text: str, labels: Tensor, classes: tuple[str, ...], what: str) -> int:
+    """The index among all images of ``INDEX``, or of ``CLASS:INDEX``, which counts within a class."""
+    name, _, number = text.rpartition(":")
+    if not name:
+        return _index(text, len(labels), what)
+    label = asked_class(name, classes)
+    within = torch.nonzero(labels == label).flatten().tolist()
+    return within[_index(number, len(within), f"{what} of class {classes[label]}")]
 
 
 def _index(text: str, count: int, what: str) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from engine.errors import Refused
 from engine.probes.answerer import Work
+from engine.probes.attribution import pictures
 from engine.probes.attribution.asked import asked_class, asked_students, data_of, described, who
 from engine.probes.attribution.figures import plain
 from engine.probes.attribution.specs import DisagreeSpec
@@ -43,8 +44,11 @@ def answer(spec: DisagreeSpec, work: Work) -> Answer:
 
     rows: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
+    files = {}
     for rank, at in enumerate(ranking):
         index, true = int(chosen[at]), int(data.test_labels[chosen[at]])
+        shown = pictures.shown(data.test_images[index].float() / 255)
+        files[f"image-{rank}"] = work.picture(f"image-{rank}", shown, pictures.enlarged(data.size, 64))
         rows.append(
             {
                 "rank": rank + 1,
@@ -71,7 +75,7 @@ def answer(spec: DisagreeSpec, work: Work) -> Answer:
         "scanned": len(chosen),
         "disagreed": plain(float((different > 1).double().mean())),
     }
-    return Answer({"images": rows, "answers": answers}, facts)
+    return Answer({"images": rows, "answers": answers}, facts, files)
 
 
 def divergence(probabilities: Tensor) -> Tensor:
