@@ -150,19 +150,25 @@ def dataset_label(name: str) -> str:
     return dataset_title(name) + note
 
 
-def _draw(row: Parameter, method: str) -> Any:
-    """One widget; its value."""
+def _draw(row: Parameter, method: str, again: bool = False) -> Any:
+    """One widget; its value. ``again``: see ``draw``."""
     key, state = _widget(row, method), st.session_state
     if key not in state:  # it was not on the page for a while
         state[key] = shown(row, state.form.get(row.name, row.default))
     if row.name == "dataset":
         names = dataset_names()
         return st.selectbox(row.label, names, format_func=dataset_label, key=key, help=DATASET_HELP)
-    return draw(row, key, WORDS.get(row.name, {}), METHOD_HELP if row.name == "method" else row.help)
+    return draw(row, key, WORDS.get(row.name, {}), METHOD_HELP if row.name == "method" else row.help, again)
 
 
-def draw(row: Parameter, key: str, words: dict[str, str], help: str) -> Any:
-    """The widget of a row, whose value ``st.session_state[key]`` holds; ``words``: what choices are called."""
+def draw(row: Parameter, key: str, words: dict[str, str], help: str, again: bool = False) -> Any:
+    """The widget of a row, whose value ``st.session_state[key]`` holds; ``words``: what choices are called.
+
+    ``again``: send the value at every run. The browser gets a value of the session's but once, and loses it when the
+    widget is made later: in a popover, when that is opened, or when another run follows at once.
+    """
+    if again:
+        st.session_state[key] = st.session_state[key]
     if row.kind == "choice":
         return st.selectbox(row.label, row.choices, format_func=lambda c: words.get(c, c), key=key, help=help)
     if row.kind == "bool":
@@ -246,7 +252,7 @@ def form() -> dict[str, Any]:
                 st.columns(2, vertical_alignment="bottom"), advanced[first : first + 2], strict=False
             ):
                 with column:
-                    values[row.name] = _draw(row, method)
+                    values[row.name] = _draw(row, method, again=True)
     if values["minutes"] is None and values["steps"] is None:
         values["minutes"] = 1.0
     if preset_of(values) != state.form_preset:

@@ -193,7 +193,7 @@ def _draw(name: str) -> None:
     state, row, key = st.session_state, ROWS[name], key_of(name)
     if key not in state:  # it was not on the page for a while
         state[key] = form.shown(row, state.student[name])
-    state.student[name] = form.draw(row, key, WORDS.get(name, {}), HELP.get(name, row.help))
+    state.student[name] = form.draw(row, key, WORDS.get(name, {}), HELP.get(name, row.help), again=True)
 
 
 def sets_of(where: Store, dataset: str) -> list[Run]:
@@ -241,8 +241,7 @@ def draw(where: Store) -> None:
     with left:
         _draw("seed")
     with right:
-        if key_of("count") not in state:
-            state[key_of("count")] = state.student["count"]
+        state[key_of("count")] = state.get(key_of("count"), state.student["count"])
         state.student["count"] = st.number_input(
             "Students", 1, MOST, step=1, key=key_of("count"),
             help="Networks trained one after another from this seed, the next one, and so on.",
