@@ -312,7 +312,7 @@ def test_spectrum_has_its_peak_at_the_frequency_of_a_wave():
     assert (power.argmax(1) + 1).tolist() == [3, 9]
     assert distilled.radial_spectrum(torch.full((1, 3, 32, 32), 0.7)).max() < 1e-20  # the mean is no frequency
     noise = distilled.radial_spectrum(torch.rand(50, 1, 32, 32, generator=torch.Generator().manual_seed(0))).mean(0)
-    assert noise.max() < 1.5 * noise.min()  # white noise is white
+    assert noise[1:].max() < 1.25 * noise[1:].min()  # white noise is white, but for what the mean takes away
 
 
 def test_total_variation_by_hand():

@@ -126,7 +126,7 @@ def test_superpixels_attribute_what_covering_them_takes_away():
         ("gradientshap", 1.0),
         ("deeplift", 1.0),
         ("guided-gradcam", 1.0),
-        ("occlusion", 0.6),  # windows of 4 pixels reach over the border
+        ("occlusion", 0.75),  # windows reach over the border
         ("feature-ablation", 0.6),  # as superpixels do
     ],
 )
@@ -137,7 +137,7 @@ def test_a_planted_object_is_recovered_by_attribution_volume(method, least):
         mask[top : top + 6, left : left + 6] = True
         who, pixels = student(Region(mask), "lenet"), scenes(2, 1)
         pixels[:, 0, mask] = 0.9  # an object that superpixels can follow
-        found = maps_of(who, pixels, [1, 1], spec(method, window=4, stride=1, superpixels=64))
+        found = maps_of(who, pixels, [1, 1], spec(method, window=2, stride=1, superpixels=64))
         share = figures.inside(found, np.stack([mask, mask]))
         assert share.min() >= least - 1e-6, share
         assert mask.mean() < 0.15  # what a blind map would have
@@ -163,7 +163,7 @@ def test_grad_cam_lies_where_the_features_lie():
                 return self.body(x).sum((2, 3)) * self.gain
 
         who = student(Dots(), "lenet", 28)
-        for row, column in ((8, 20), (14, 13), (19, 7)):
+        for row, column in ((10, 17), (14, 13), (18, 9)):
             pixels = torch.zeros(1, 1, 28, 28)
             pixels[0, 0, row, column] = 1
             found = maps_of(who, pixels, [1], spec("gradcam"))[0]
@@ -174,40 +174,52 @@ def test_grad_cam_lies_where_the_features_lie():
 # ---- completeness ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("network", ["convnet", "vit", "mlp"])
-def test_integrated_gradients_add_up_to_one_percent(network):
+@pytest.fixture(scope="module")
+def learned():
+    """A small ConvNet that knows digits, and eight images of them."""
     data, accel = load("digits"), pick_accel("cpu", compile=False)
-    steps = 60 if network == "vit" else 100
-    module = fit(data.train_images, data.train_labels, data, network, seed=0, steps=steps, accel=accel, width=16)
-    who = as_student(module, data, network, network=network)
-    pixels, targets = data.test_images[:12].float() / 255, data.test_labels[:12]
-    asked = spec("integrated-gradients")
+    module = fit(data.train_images, data.train_labels, data, "convnet", seed=0, steps=80, accel=accel, width=8)
+    pixels, targets = data.test_images[:8].float() / 255, data.test_labels[:8]
+    return as_student(module, data, "convnet", network="convnet"), pixels, targets
+
+
+def gaps_of(who, pixels, targets, asked):
+    return completeness_gap(who, pixels, targets, attribute(who, pixels, targets, asked), asked, None)
+
+
+def test_integrated_gradients_add_up(learned):
+    who, pixels, targets = learned
+    asked = spec("integrated-gradients", steps=400)
     found = attribute(who, pixels, targets, asked)
     with torch.no_grad():
-        rise = (who.logits(pixels) - who.logits(baseline(pixels, asked)))[torch.arange(12), targets]
-    np.testing.assert_allclose(found.sum((1, 2, 3)).numpy(), rise.numpy(), rtol=0.01)
-    gaps = completeness_gap(who, pixels, targets, found, asked, data)
-    assert max(gaps) < 0.01
-    coarse = spec("integrated-gradients", steps=5)
-    rough = completeness_gap(who, pixels, targets, attribute(who, pixels, targets, coarse), coarse, data)
-    assert max(rough) > max(gaps)  # the gap is measured, not asserted
+        rise = (who.logits(pixels) - who.logits(baseline(pixels, asked)))[torch.arange(8), targets]
+    np.testing.assert_allclose(found.sum((1, 2, 3)), rise, rtol=0.01)
+    gaps = completeness_gap(who, pixels, targets, found, asked, None)
+    np.testing.assert_allclose(gaps, (found.sum((1, 2, 3)) / rise - 1).abs(), atol=1e-4)
+    assert np.mean(gaps_of(who, pixels, targets, spec("integrated-gradients", steps=5))) > 3 * np.mean(gaps)
 
 
-def test_black_breaks_the_path_of_an_instance_normalised_student():
-    who, pixels = fresh("convnet"), scenes()
-    targets = torch.tensor([0, 1])
+@pytest.mark.parametrize("network", ["vit", "mlp", "lenet"])
+def test_integrated_gradients_add_up_in_other_networks(network):
+    asked = spec("integrated-gradients", steps=200)
+    assert max(gaps_of(fresh(network), scenes(), torch.tensor([0, 1]), asked)) < 0.01
 
-    def gap(tone):
-        asked = spec("integrated-gradients", baseline=tone)
-        return max(completeness_gap(who, pixels, targets, attribute(who, pixels, targets, asked), asked, None))
 
-    assert gap("black") > 0.1 > 0.01 > gap("blurred")
+def test_from_black_an_instance_normalised_student_changes_at_once():
+    """Which is why maps from black are not to be trusted there."""
+    pixels = scenes()
+
+    def still_to_come(network):
+        black, dim, whole = (fresh(network).logits(share * pixels) for share in (0.0, 0.05, 1.0))
+        return float((whole - dim).norm() / (whole - black).norm())
+
+    assert still_to_come("convnet") < 0.3 < 0.9 < still_to_come("convnet-wide")
     assert "blurred" in baseline_note("integrated-gradients", "black", "convnet")
     assert not baseline_note("integrated-gradients", "blurred", "convnet")
     assert not baseline_note("integrated-gradients", "black", "lenet")
 
 
-@pytest.mark.parametrize("network", ["lenet", "mlp", "convnet-wide", "resnet18-bn"])
+@pytest.mark.parametrize("network", ["lenet", "alexnet", "mlp", "convnet-wide", "resnet18-bn"])
 def test_deeplift_adds_up_where_it_is_offered(network):
     who, pixels = fresh(network), scenes()
     targets, asked = torch.tensor([0, 1]), spec("deeplift")
@@ -347,7 +359,7 @@ def test_baselines_are_what_they_are_called():
     assert torch.equal(noise, baseline(pixels, spec("saliency", baseline="noise", seed=3)))
     assert not torch.equal(noise, baseline(pixels, spec("saliency", baseline="noise", seed=4)))
     blur = blurred(pixels)
-    assert (blur.std((1, 2, 3)) < 0.5 * pixels.std((1, 2, 3))).all() and (blur.std((1, 2, 3)) > 0).all()
+    assert (blur.std((1, 2, 3)) < 0.7 * pixels.std((1, 2, 3))).all() and (blur.std((1, 2, 3)) > 0).all()
     np.testing.assert_allclose(blurred(torch.full((1, 3, 28, 28), 0.3)), 0.3, atol=1e-5)
 
 

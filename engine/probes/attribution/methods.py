@@ -127,6 +127,7 @@ def attribute(
                 explainer = IntegratedGradients(model)
                 more |= {"baselines": base, "n_steps": spec.steps, "internal_batch_size": each}
             else:
+                model.module = _apart(model.module)
                 explainer, more = DeepLift(model), more | {"baselines": base}
             if spec.smooth:
                 at_once = min(spec.samples, max(1, TOGETHER // len(pixels)))
@@ -164,6 +165,27 @@ def completeness_gap(
             rise = float(model(x)[0, t] - model(b)[:, t].mean())
             gaps.append(abs(float(a.double().sum()) - rise) / abs(rise) if abs(rise) > 1e-6 else None)
     return gaps
+
+
+class _Copy(nn.Module):
+    """The same values as another tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+
+def _apart(module: nn.Module) -> nn.Module:
+    """A network of the same weights with a copy before each max-pooling.
+
+    Captum hooks tensors: where a pooling follows a ReLU at once, both hook the same one, the ReLU is never told what
+    the rule of the pooling made of the gradient, and the values do not add up.
+    """
+    twin = copy.copy(module)
+    twin._modules = {
+        name: nn.Sequential(_Copy(), part) if isinstance(part, nn.MaxPool2d) else _apart(part)
+        for name, part in module._modules.items()
+    }
+    return twin
 
 
 def _shap(model: Pixels, pixels: Tensor, target: Tensor, spec: _Method, data: Dataset | None) -> Tensor:

@@ -180,13 +180,18 @@ def _sensitivity(
 ) -> np.ndarray:
     """For each image the largest ‖map(x + δ) - map(x)‖ / ‖map(x)‖ over random δ (definition 2.2, relative)."""
 
-    def explain(inputs: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
+    def explain(inputs: Tensor | tuple[Tensor, ...], target: Tensor) -> tuple[Tensor]:
         x = inputs[0] if isinstance(inputs, tuple) else inputs
-        return torch.from_numpy(to_maps(asked.method, attribute(student, x, target, asked, data, beat)))
+        return (torch.from_numpy(to_maps(asked.method, attribute(student, x, target, asked, data, beat))),)
 
     with seeded(asked.seed):
         out = sensitivity_max(
-            explain, pixels, perturb_radius=RADIUS, n_perturb_samples=count, target=targets, max_examples_per_batch=40
+            explain,
+            pixels,
+            perturb_radius=RADIUS,
+            n_perturb_samples=count,
+            target=targets,
+            max_examples_per_batch=min(40, count * len(pixels)),
         )
     return out.detach().cpu().double().numpy()
 

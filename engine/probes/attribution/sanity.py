@@ -34,7 +34,7 @@ from engine.probes.desk import Answer
 from engine.students.kept import Student
 
 NORMS = (nn.GroupNorm, nn.BatchNorm2d, nn.LayerNorm)
-STRANGE = 2**32  # beyond all seeds of training: a student must not come back to the weights that it started from
+STRANGE = 2**31  # beyond all seeds of training: a student must not come back to the weights that it started from
 ALIKE = 0.5  # rank correlation from which a map of random weights counts as much the same
 
 
@@ -55,7 +55,7 @@ def answer(spec: SanitySpec, work: Work) -> Answer:
     measured: list[list[dict[str, float]]] = [[] for _ in groups]
     strip = [original]
     for draw in range(spec.repeats):
-        build = {**student.facts["build"], "seed": STRANGE + spec.seed + draw}
+        build = {**student.facts["build"], "seed": STRANGE + (spec.seed + draw) % STRANGE}
         fresh = make_network(**build).to(next(student.module.parameters()).device).state_dict()
         forgetful = copy.deepcopy(student.module)
         for stage, (name, keys) in enumerate(groups):

@@ -91,7 +91,7 @@ METHOD_INFO: dict[str, Method] = {
             "How the difference of the answer between a baseline and the image is shared out among the pixels; the "
             "shares add up to it.",
             "Nothing where image and baseline agree, and another baseline asks another question.",
-            "As many passes as steps: some tenths of a second for each student with 50.",
+            "As many passes as steps, more where they are too few: some tenths of a second for each student with 50.",
             ("steps", "baseline"),
             gradient=True,
             complete=True,
@@ -182,9 +182,9 @@ def baseline_note(method: str, baseline: str, network: str) -> str:
     """A sentence when a baseline makes a path method meaningless for this network, else nothing."""
     if baseline == "black" and METHOD_INFO[method].complete and network in INSTANCE_NORMALISED:
         return (
-            f"Do not trust this map: {network} divides each image by its own standard deviation, which is 0 for a "
-            "black image, so the path from black to the image is a cliff that no number of steps adds up. Choose the "
-            "baseline blurred."
+            f"Do not trust this map: {network} divides each image by its own standard deviation, so that nearly all of "
+            "the change between black and the image happens while it is still all but black. The map explains that "
+            "step, and few points of the path lie on it. Choose the baseline blurred."
         )
     return ""
 
@@ -192,8 +192,8 @@ def baseline_note(method: str, baseline: str, network: str) -> str:
 # ---- fields that several probes share --------------------------------------------------------------------------------
 
 IMAGE_HELP = (
-    "test:INDEX or train:INDEX, a real image of the students' dataset; synthetic:RUN:INDEX, an image of a synthetic "
-    "set; file:NAME, a picture that a page has kept."
+    "test:INDEX or train:INDEX, a real image of the students' dataset, or test:CLASS:INDEX, counted within a class; "
+    "synthetic:RUN:INDEX, an image of a synthetic set; file:NAME, a picture that a page has kept."
 )
 TARGET_HELP = "The answer that is explained: predicted (each student's own), true (the image's class), or a class."
 
@@ -210,7 +210,16 @@ class _Method(_Asked):
     """Which students, by which method with which knobs."""
 
     method: Attributing = field("integrated-gradients", "Method", "m", "How the answer is attributed to pixels.")
-    steps: int = field(50, "Steps", "n", "Points on the path of integrated gradients.", True, ge=5, le=500)
+    steps: int = field(
+        50,
+        "Steps",
+        "n",
+        "Points on the path of integrated gradients. For a single image they are doubled, up to about 400, until the "
+        "shares add up within 1 %.",
+        True,
+        ge=5,
+        le=500,
+    )
     samples: int = field(
         10, "Samples", "sa", "Noisy copies that GradientSHAP and SmoothGrad average over.", True, ge=2, le=200
     )
@@ -247,9 +256,10 @@ class AttributionSpec(_Method):
     says why, by id.
 
     Tables: ``students`` (predicted, confidence, target, logit, gap: the completeness gap as a fraction, or None where
-    it is not defined; total: absolute attribution; seconds), ``answers`` (student × the three most probable classes:
-    rank, class, probability), ``agreement`` (pairs of students: rank_correlation, overlap of the most important tenth
-    of the pixels). Facts: ``students``, ``skipped``, ``maps`` (one (H, W) list of lists for each student, raw values),
+    it is not defined; steps: as many as integrated gradients took, None of others; total: absolute attribution;
+    seconds), ``answers`` (student × the three most probable classes: rank, class, probability), ``agreement`` (pairs of
+    students: rank_correlation, overlap of the most important tenth of the pixels). Facts: ``students``,
+    ``skipped``, ``maps`` (one (H, W) list of lists for each student, raw values),
     ``limit`` (the value at which colours end, in the unit of ``scale``), ``scale``, ``signed``, ``image`` ({text,
     label or None, class or None}), ``classes``. Pictures: ``input``, ``map-0`` …, ``blend-0`` …, ``key`` (the colours
     from -limit, or 0, to limit).
@@ -414,7 +424,7 @@ class DisagreeSpec(_Asked):
 
     Tables: ``images`` (rank, index, true, class, answers, divergence in bits), ``answers`` (index × student:
     predicted, class, confidence). Facts: ``students``, ``scanned``, ``disagreed`` (share of images with more than one
-    answer).
+    answer). Pictures: ``image-0`` …, in the order of ``images``.
     """
 
     label: str = field(
