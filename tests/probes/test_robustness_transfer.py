@@ -135,7 +135,7 @@ def test_random_weights_hold_nothing_of_what_was_learned(work, network):
 def test_scores_are_ranked_against_what_transfer_reaches(work):
     shapes = load("shapes")
     ids = [keep(work.store, f"s{i}", shapes, "mlp", seed=i) for i in range(3)]
-    answer = transfer.answer(TransferSpec(students="student-,student-".join(ids), images=60, tested=60, steps=0), work)
+    answer = transfer.answer(TransferSpec(students=",".join(ids), images=60, tested=60, steps=0), work)
     assert len(answer.tables["students"]) == 3 and answer.tables["students"][0]["tuned"] is None
     assert {(c["score"], c["way"]) for c in answer.tables["correlations"]} == {(s, "fixed") for s in transfer.SCORES}
     assert all(c["spearman"] is None or -1 <= c["spearman"] <= 1 for c in answer.tables["correlations"])

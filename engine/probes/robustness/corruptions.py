@@ -2,17 +2,20 @@
 Corruptions and Perturbations", ICLR 2019).
 
 Severities 1, 2, 3 have the strengths of severities 1, 3, 5 of CIFAR-10-C, the version for small images; turning and
-moving are added, with the border continued outwards. Sides other than 32 get the same strengths relative to the side.
+moving are added, with the border continued outwards. Sides other than 32 get the same strengths relative to
+the side; smaller ones are blurred as those of 32 are.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 import torchvision.transforms.v2.functional as V
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
@@ -52,7 +55,7 @@ def _impulse(images: Tensor, rate: float, generator: torch.Generator) -> Tensor:
 
 
 def _blur(images: Tensor, sigma: float, _: torch.Generator) -> Tensor:
-    sigma = sigma * images.shape[-1] / 32
+    sigma = sigma * max(1.0, images.shape[-1] / 32)  # less than 0.4 pixels would leave an image as it is
     kernel = 2 * max(1, round(4 * sigma)) + 1
     return V.gaussian_blur(images, [kernel, kernel], [sigma, sigma])
 
@@ -70,13 +73,18 @@ def _brightness(images: Tensor, shift: float, _: torch.Generator) -> Tensor:
 
 
 def _jpeg(images: Tensor, quality: float, _: torch.Generator) -> Tensor:
-    return V.jpeg((images * 255).round().byte(), int(quality)).float() / 255
+    out = []
+    for image in (images * 255).round().byte():
+        file = io.BytesIO()
+        V.to_pil_image(image).save(file, "JPEG", quality=int(quality))
+        out.append(V.pil_to_tensor(Image.open(file)))
+    return torch.stack(out).float() / 255
 
 
 def _pixelate(images: Tensor, scale: float, _: torch.Generator) -> Tensor:
     side = images.shape[-1]
     small = V.resize(images, [max(1, round(side * scale))] * 2, InterpolationMode.BILINEAR, antialias=True)
-    return F.interpolate(small, size=(side, side), mode="nearest")
+    return F.interpolate(small, size=(side, side), mode="nearest-exact")
 
 
 def _turn(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
