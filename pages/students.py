@@ -272,13 +272,14 @@ def table(students: dict[str, Facts], dataset: str) -> None:
         selection_default=marked,
         height="auto",
         column_config={
-            "Name": st.column_config.TextColumn(width="large"),
+            "Name": st.column_config.TextColumn(width=330),
             "Accuracy": st.column_config.NumberColumn(
                 format="%.1f %%", help="Share of the test images it has right. Tested once, after training."
             ),
             "Over seeds": st.column_config.TextColumn(
+                width=170,
                 help="Mean ± standard deviation over the students that differ in their seed alone. A baseline's seed "
-                "also draws its images."
+                "also draws its images.",
             ),
             "Trained on": st.column_config.TextColumn(width="medium"),
         },
