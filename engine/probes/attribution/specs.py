@@ -91,7 +91,8 @@ METHOD_INFO: dict[str, Method] = {
             "How the difference of the answer between a baseline and the image is shared out among the pixels; the "
             "shares add up to it.",
             "Nothing where image and baseline agree, and another baseline asks another question.",
-            "As many passes as steps, more where they are too few: some tenths of a second for each student with 50.",
+            "As many passes as steps, and four times as many where those were too few: some tenths of a second for "
+            "each student with 50.",
             ("steps", "baseline"),
             gradient=True,
             complete=True,
@@ -214,8 +215,8 @@ class _Method(_Asked):
         50,
         "Steps",
         "n",
-        "Points on the path of integrated gradients. For a single image they are doubled, up to about 400, until the "
-        "shares add up within 1 %.",
+        "Points on the path of integrated gradients. Of a single image four times as many are taken where the shares "
+        "do not add up within 1 %.",
         True,
         ge=5,
         le=500,
