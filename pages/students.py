@@ -19,6 +19,7 @@ from pages.components.student_form import NETWORKS
 
 MOST = 6  # students looked at together
 SHOWN = 12  # mistakes shown before one asks for all
+ASKED = 4  # students whose answers to one image Attribution compares
 ACTIVE = ("queued", "running", "paused")
 UNFINISHED = ("interrupted", "failed", "stopped")
 ROOMS = (
@@ -315,14 +316,14 @@ def look(students: dict[str, Facts]) -> None:
         columns = st.columns(2 if len(students) > 1 else 1, gap="large")
         for column, id in zip(columns, pair, strict=False):
             with column, st.container(key=f"student-{id}"):
-                report(id, students[id], called[id], dark, alone=len(students) == 1)
+                report(id, students[id], called[id], dark, [other for other in students if other != id])
 
 
-def report(id: str, facts: Facts, name: str, dark: bool, alone: bool) -> None:
+def report(id: str, facts: Facts, name: str, dark: bool, others: list[str]) -> None:
     """One student: what it is, its confusion matrix and its most confident mistakes."""
     st.subheader(name, anchor=False)
     right = round(facts["accuracy"] * facts["test_images"])
-    number, about = st.columns([1, 4] if alone else [1, 2], gap="small", vertical_alignment="top")
+    number, about = st.columns([1, 4] if not others else [1, 2], gap="small", vertical_alignment="top")
     number.metric("Test accuracy", f"{100 * facts['accuracy']:.1f} %")
     with about:
         st.caption(
@@ -333,7 +334,7 @@ def report(id: str, facts: Facts, name: str, dark: bool, alone: bool) -> None:
             f"{facts['seed']}, in {reports.duration(facts['seconds'])}"
             + (f" on {facts['machine']}." if facts.get("machine") else ".")
         )
-    matrix, wrong = st.columns([1.15, 1], gap="large") if alone else (st.container(), st.container())
+    matrix, wrong = st.columns([1.15, 1], gap="large") if not others else (st.container(), st.container())
     with matrix:
         st.markdown("**Confusion matrix**", help="Rows: what the test images are. Columns: what the student says.")
         st.plotly_chart(
@@ -354,7 +355,7 @@ def report(id: str, facts: Facts, name: str, dark: bool, alone: bool) -> None:
             every = st.toggle(f"All {total}" if total < 50 else f"The first {total}", key=f"mistakes-{id}")
         if total:
             count = total if total > SHOWN and every else min(total, SHOWN)
-            st.html(reports.mistakes(id, facts, pictures(id, count), count))
+            st.html(reports.mistakes([id, *others][:ASKED], facts, pictures(id, count), count))
     with st.container(horizontal=True, gap="small"):
         download(reports.confusion_table(facts), f"confusion-{id}", "Confusion (CSV)")
         with st.popover("Rename or delete", icon=":material/edit:"):

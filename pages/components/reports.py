@@ -8,6 +8,7 @@ import io
 import json
 import math
 import statistics
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,7 @@ def class_accuracy(students: dict[str, Facts], dark: bool) -> go.Figure:
     text, faint = ink(dark)
     table = per_class(students)
     figure = go.Figure()
+    legend = ["<br>".join(map(html.escape, textwrap.wrap(name, 40))) for name in names(students, marks=False).values()]
     observers = table.drop_duplicates("run").rename(columns={"student": "observer"})
     classes = list(dict.fromkeys(table["class"]))
     for i, look in enumerate(looks(observers)):
@@ -240,7 +242,7 @@ def class_accuracy(students: dict[str, Facts], dark: bool) -> go.Figure:
             x=[classes.index(c) + offset for c in mine["class"]],
             y=100 * mine["accuracy"].astype(float),
             mode="markers",
-            name=html.escape(look.name),
+            name=legend[i],
             marker={"color": look.colour, "symbol": look.symbol, "size": 11},
             error_y={
                 "type": "data",
@@ -259,13 +261,13 @@ def class_accuracy(students: dict[str, Facts], dark: bool) -> go.Figure:
         dash = "dash" if look.symbol.endswith("-dot") else "solid"
         figure.add_hline(y=mean, line={"color": look.colour, "width": 1.5, "dash": dash}, opacity=0.6)
     lowest = float(table["low"].dropna().min()) if table["low"].notna().any() else 0.0
-    height = 300 + (24 * len(students) if len(students) > 1 else 0)
+    lines = sum(name.count("<br>") + 1 for name in legend) if len(students) > 1 else 0
     figure.update_layout(
-        height=height,
+        height=300 + 20 * lines,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         font={"size": 14, "color": text},
         showlegend=len(students) > 1,
-        legend={"y": -70 / height, "yanchor": "top", "x": 0, "font": {"size": 14, "color": text}},
+        legend={"y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 14, "color": text}},
         xaxis={
             "tickvals": list(range(len(classes))), "ticktext": [html.escape(c) for c in classes], "showgrid": False,
             "zeroline": False, "range": [-0.5, len(classes) - 0.5], "tickfont": {"color": text, "size": 13},
@@ -294,17 +296,18 @@ def cut(sheet: Path, count: int) -> list[str]:
     return urls
 
 
-def mistakes(id: str, facts: Facts, urls: list[str], count: int) -> str:
+def mistakes(ids: list[str], facts: Facts, urls: list[str], count: int) -> str:
     """HTML of the most confident mistakes, each with what it is, what the student says, and a link to look at why.
 
-    ``urls``: the test images in the order of ``facts["mistakes"]``; where they are missing the index stands for them.
+    ``ids``: whose answers the link compares, the student first. ``urls``: the test images in the order of
+    ``facts["mistakes"]``; where they are missing the index stands for them.
     """
     classes, figures = [html.escape(str(name)) for name in facts["classes"]], []
     for i, wrong in enumerate(facts["mistakes"][:count]):
         true, said = classes[wrong["true"]], classes[wrong["predicted"]]
         about = f"Test image {wrong['index']}: {true}, taken for {said}"
         picture = f'<img src="{urls[i]}" alt="{about}">' if i < len(urls) else f"<span>{wrong['index']}</span>"
-        link = html.escape("attribution?" + urlencode({"students": id, "image": f"test:{wrong['index']}"}))
+        link = html.escape("attribution?" + urlencode({"students": ",".join(ids), "image": f"test:{wrong['index']}"}))
         figures.append(
             f'<figure><a href="{link}" target="_self" title="{about}. Why? Open it in Attribution.">{picture}</a>'
             f"<figcaption>{true} <b>→ {said}</b><br>{100 * wrong['confidence']:.1f} %</figcaption></figure>"

@@ -47,7 +47,7 @@ PROTOCOL_HELP = (
     + "  \n**Full**: for all training images, sized for a CPU."
 )
 HELP = {"network": NETWORK_HELP, "protocol": PROTOCOL_HELP}
-MORE = (("style", "epsilon"), ("attack_steps", "epochs"), ("width", "depth"), ("limit", "size"), ("device",))
+MORE = ("style", "epsilon", "attack_steps", "epochs", "width", "depth", "limit", "size", "device")
 
 
 def defaults() -> dict[str, Any]:
@@ -228,7 +228,7 @@ def draw(where: Store) -> None:
     _source(where)
     if matters("ipc", state.student):
         _draw("ipc")
-    left, right = st.columns(2, gap="small")
+    left, right = st.columns(2, gap="small", wrap=False)  # pairs stay pairs on a phone
     with left:
         _draw("network")
     with right:
@@ -248,13 +248,19 @@ def draw(where: Store) -> None:
         )  # fmt: skip
     _draw("name")
     with st.popover("More settings", icon=":material/tune:", width="stretch"):
-        for pair in MORE:
-            shown = [name for name in pair if matters(name, state.student)]
-            for column, name in zip(st.columns(2, vertical_alignment="bottom"), shown, strict=False):
+        state.student["epsilon"] = state.get(key_of("epsilon"), state.student["epsilon"])  # decides what is shown
+        shown = [name for name in MORE if matters(name, state.student)]
+        for first in range(0, len(shown), 2):
+            pair = st.columns(2, vertical_alignment="bottom", wrap=False)
+            for column, name in zip(pair, shown[first : first + 2], strict=False):
                 with column:
                     _draw(name)
-    hidden = [name for pair in MORE for name in pair if matters(name, state.student)]
-    changed = [name for name in hidden if state.student[name] not in (None, ROWS[name].default)]
+    changed = [name for name in shown if state.student[name] not in (None, ROWS[name].default)]
     if changed:
-        words = [f"{ROWS[n].label.lower()} {WORDS.get(n, {}).get(state.student[n], state.student[n])}" for n in changed]
+        words = [f"{ROWS[n].label.lower()} {_said(n, state.student[n])}" for n in changed]
         st.caption(f"With {', '.join(words)}.")
+
+
+def _said(name: str, value: Any) -> str:
+    """A value in words."""
+    return f"{value:g}" if isinstance(value, float) else WORDS.get(name, {}).get(value, str(value))

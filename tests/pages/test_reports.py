@@ -160,5 +160,5 @@ def test_the_matrix_can_be_read_in_grey(dark):
 def test_names_cannot_smuggle_html():
     mistake = {"index": 1, "true": 0, "predicted": 1, "confidence": 1}
     evil = facts(classes=["<b>x</b>", '" onload="'], mistakes=[mistake])
-    out = reports.mistakes("run", evil, [], 5)
+    out = reports.mistakes(["run"], evil, [], 5)
     assert "<b>x</b>" not in out and '" onload="' not in out
