@@ -10,11 +10,12 @@ import pandas as pd
 import streamlit as st
 from pydantic import BaseModel
 
+from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
 from engine.probes.bias.specs import BiasSpec, ConsistencySpec, FiveSpec, StudySpec
 from engine.probes.desk import VERSION, digest_of
 from engine.runs.store import Store
-from engine.spec import METHODS, allowed, build_spec, parameters
+from engine.spec import METHODS, Parameter, allowed, build_spec, parameters
 from pages.components import comparison, cues, form, reports, student_form
 from pages.components.asking import Answered, ask
 from pages.components.reports import Facts
@@ -62,11 +63,12 @@ OWN = (  # what a study has of its own
 # ---- the address ----------------------------------------------------------------------------------------------------
 
 
-def read_address(where: Store) -> list[str]:
-    """Take the page's state from the address when that was changed from outside; sentences about what is wrong."""
+def read_address(where: Store) -> None:
+    """Take the page's state from the address when that was changed from outside. Sentences about what is wrong with it
+    are kept until something is chosen: answers that arrive draw the page anew."""
     state, query = st.session_state, st.query_params.to_dict()
     if "bias" in state and (not query or query == state.get("bias_written")):
-        return []
+        return
     values: dict[str, Any] = {name: ROWS[name].default for name in SETTINGS}
     values |= {"count": 300, "source": "auto", "section": "", "study": None, "dataset": "", "students": None}
     problems = []
@@ -95,10 +97,10 @@ def read_address(where: Store) -> list[str]:
             values["study"] = {key: asked[key] for key in OWN if key in asked}
         except (ValueError, TypeError, RecursionError):
             problems.append("The link does not describe a study; choose its settings anew below.")
-    state.bias = values
+    state.bias, state.bias_problems = values, problems
     for name in (*SETTINGS, "source", "section", "dataset", "students"):
         state.pop(f"bias_{name}", None)
-    return problems
+    state.pop("bias_written", None)
 
 
 def write_address() -> None:
@@ -111,6 +113,8 @@ def write_address() -> None:
             query[ROWS[name].key] = str(values[name])
     if values["study"] is not None:
         query["study"] = json.dumps(values["study"], separators=(",", ":"))
+    if query != st.session_state.get("bias_written", query):
+        st.session_state.bias_problems = []
     st.session_state.bias_written = query
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
@@ -147,9 +151,21 @@ def stimuli_form(section: str) -> dict[str, Any]:
     with right, st.popover("Settings", icon=":material/tune:", width="stretch"):
         for name in USES[section]:
             row = ROWS[name]
-            chosen[name] = field(name, lambda key, row=row: form.draw(row, key, WORDS.get(row.name, {}), row.help))
+            chosen[name] = state.bias[name] = setting(row, state.bias[name])
     path = (chosen["stimuli"] or "").strip()
     return {**chosen, "stimuli": path or None}
+
+
+def setting(row: Parameter, value: Any) -> Any:
+    """The widget of a setting. Its value is given rather than put into the session: a closed popover draws its widgets
+    late, and they would not hear of the latter."""
+    key = f"bias_{row.name}"
+    if row.kind == "int":
+        return st.number_input(row.label, int(row.low), int(row.high), value, 1, key=key, help=row.help)
+    if row.kind == "choice":
+        at = row.choices.index(value)
+        return st.selectbox(row.label, row.choices, at, format_func=WORDS[row.name].get, key=key, help=row.help)
+    return st.text_input(row.label, value or "", key=key, help=row.help, max_chars=500)
 
 
 def put(probe: str, table: type[BaseModel], key: str, values: dict[str, Any]) -> Answered | None:
@@ -207,7 +223,8 @@ def conflict(students: list[str]) -> None:
     guesser = found.answer.facts["guesser"]
     st.caption(
         "Each marker is one class: left all shape, right all texture (Geirhos et al. 2019, figure 4). Lines stand at "
-        f"the values over all stimuli. Hollow: fewer than {FEW} decisions for either cue. Bars: share of the decisions "
+        f"the values over all stimuli. Dotted: as many for either. Hollow: fewer than {FEW} decisions for either cue. "
+        "Bars: share of the decisions "
         f"that were right for either cue, the coverage. Somebody who guesses has a shape bias of {guesser['bias']:.0%} "
         f"at a coverage of {guesser['coverage']:.0%}."
     )
@@ -258,7 +275,7 @@ def examples(found: Answered) -> None:
             path = found.image(example["image"])
             if path:
                 st.image(
-                    str(path), caption=f"{example['shape']}, texture of {example['texture']}", width="content",
+                    str(path), caption=f"{example['shape']}, texture of {example['texture']}", width=112,
                     alt=f"A stimulus with the shape of {example['shape']} and the texture of {example['texture']}",
                 )  # fmt: skip
     with st.expander("What each student said to these"):
@@ -280,15 +297,15 @@ def five(students: list[str]) -> None:
         "five_figure",
         "Accuracy of each student in each experiment, with intervals; the data can be downloaded below",
     )
+    st.caption("Dotted: chance. Upright bars: 95 % intervals over stimuli (Wilson).")
     for row in found.answer.tables["origins"]:
         path = found.image(row["experiment"])
-        with st.container(horizontal=True, vertical_alignment="center"):
-            if path:
-                st.image(str(path), width=420, alt=f"Examples of the experiment {row['experiment']}")
-            st.markdown(
-                f"**{row['experiment'].capitalize()}** ({row['stimuli']:,}). {row['origin']}",
-                width="stretch" if path else "content",
-            )
+        left, right = st.columns([1, 1.6], vertical_alignment="center")
+        if path:
+            left.image(str(path), alt=f"Examples of the experiment {row['experiment']}")
+        right.markdown(
+            f"**{row['experiment'].capitalize()}** ({row['stimuli']:,}). {row['origin']}",
+        )
     download(table, "five-experiments")
 
 
@@ -335,8 +352,8 @@ def consistency(students: list[str]) -> None:
 
 
 def study(where: Store, dataset: str, known: dict[str, Facts]) -> None:
-    st.subheader("Does distilling make networks more texture-biased?", anchor=False)
     values = stimuli_form("study")
+    st.subheader("Does distilling make networks more texture-biased?", anchor=False)
     result = st.container()
     state = st.session_state
     with st.expander("Train networks to find out", icon=":material/school:", expanded=not known):
@@ -379,7 +396,9 @@ def study_result(values: dict[str, Any], wanted: bool) -> None:
     if found is None:
         return
     facts = found.answer.facts
-    st.markdown(f"**{facts['headline']}**")
+    for sentence in facts["headline"]:
+        verdict, _, numbers = sentence.partition(": ")
+        st.markdown(f"**{verdict}**: {numbers}" if numbers else sentence)
     conditions = found.table("conditions")
     figure(
         cues.bias_against_accuracy(conditions, facts["guesser"]["bias"], is_dark()),
@@ -493,10 +512,11 @@ def choose_students(known: dict[str, Facts], dataset: str) -> list[str]:
     """The students that are asked; ones that are not here are named."""
     state = st.session_state
     wanted = state.get("bias_students", state.bias["students"])
-    wanted = list(known)[:FIRST] if wanted is None else wanted
+    wanted = first_of(known) if wanted is None else wanted
     lost = [id for id in wanted if id not in known]
     if lost:
-        st.info(f"Not here, or not of {dataset_title(dataset)}: {', '.join(id[:60] for id in lost[:5])}.")
+        names = ", ".join(id[:60] for id in lost[:5])
+        state.bias_problems.append(f"Not here, or not students of {dataset_title(dataset)}: {names}.")
     state.bias_students = list(dict.fromkeys(id for id in wanted if id in known))[:MOST]
     called = reports.names(known)
     state.bias["students"] = st.multiselect(
@@ -505,6 +525,12 @@ def choose_students(known: dict[str, Facts], dataset: str) -> list[str]:
         help=f"Up to {MOST} trained students: say of a distilled set, of random real images, and of all images.",
     )  # fmt: skip
     return state.bias["students"]
+
+
+def first_of(known: dict[str, Facts]) -> list[str]:
+    """The newest student of each kind, and then the newest."""
+    kinds = {reports.mark(facts).name: id for id, facts in reversed(known.items())}
+    return list(dict.fromkeys([*(id for id in known if id in kinds.values()), *known]))[:FIRST]
 
 
 def another_dataset() -> None:
@@ -528,17 +554,16 @@ def page() -> None:
     where, state = store(), st.session_state
     st.title("Texture & shape")
     st.write("Show a network the shape of one thing with the texture of another: which of the two does it name?")
-    for sentence in read_address(where):
-        st.warning(sentence)
-
+    read_address(where)
     used = [run.dataset for run in where.runs(kinds=["student"], statuses=["done"], limit=1000)]
-    options = list(dict.fromkeys([*used, "shapes", *(run.dataset for run in where.runs(kinds=["distill"]))]))
+    options = list(dict.fromkeys([*used, *(name for name in DATASETS if availability(name).ready)]))
     if state.bias["dataset"] not in options:
         if state.bias["dataset"]:
-            st.info(
-                f"Nothing of the dataset “{state.bias['dataset'][:60]}” is here; this is {dataset_title(options[0])}."
-            )
+            wanted = state.bias["dataset"][:60]
+            problems = f"The dataset “{wanted}” of the link is not here; this is {dataset_title(options[0])}."
+            state.bias_problems.append(problems)
         state.bias["dataset"] = state.bias_dataset = options[0]
+    said = st.container()
     left, right = st.columns([1, 3])
     with left:
         dataset = field(
@@ -551,6 +576,8 @@ def page() -> None:
     known = reports.kept(where, dataset)
     with right:
         students = choose_students(known, dataset)
+    for sentence in state.bias_problems:
+        said.warning(sentence)
     if state.bias["section"] not in SECTIONS:
         state.bias["section"] = "conflict"
     section = field(

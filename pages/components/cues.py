@@ -87,7 +87,7 @@ def class_by_class(observers: pd.DataFrame, classes: pd.DataFrame, few: int, dar
     place = {name: i for i, name in enumerate(order)}
     who = looks(observers)
     lane = 0.78 / len(who)
-    figure = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.8, 0.2], horizontal_spacing=0.03)
+    figure = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.8, 0.2], horizontal_spacing=0.05)
     for i, look in enumerate(who):
         offset = ((len(who) - 1) / 2 - i) * lane
         overall = observers[observers["observer"] == look.name].iloc[0]
@@ -132,15 +132,14 @@ def class_by_class(observers: pd.DataFrame, classes: pd.DataFrame, few: int, dar
     for border in range(len(order) + 1):
         figure.add_hline(y=border - 0.5, line={"color": faint, "width": 1, "dash": "dot"}, layer="below")
     figure.add_vline(x=50, line={"color": text, "width": 1, "dash": "dot"}, opacity=0.7, row=1, col=1)
-    figure.add_annotation(
-        x=50, y=len(order) - 0.5, text="chance", showarrow=False, yanchor="bottom", font={"size": 12, "color": text},
-        row=1, col=1,
-    )  # fmt: skip
+    for border in (0, 100):
+        figure.add_vline(x=border, line={"color": faint, "width": 1}, layer="below", row=1, col=2)
     # A second axis across the top is drawn only when a trace lies on it
     figure.add_scatter(
         x=[0], y=[0], xaxis="x3", yaxis="y", mode="markers", opacity=0, showlegend=False, hoverinfo="skip"
     )
     height = 170 + len(order) * max(34, 11 * len(who)) + 22 * len(who)
+    title = {"font": {"color": text}}
     axis = {"range": [-4, 104], "dtick": 20, "zeroline": False, "showgrid": False, "tickfont": {"color": text}}
     figure.update_layout(
         height=height,
@@ -148,14 +147,15 @@ def class_by_class(observers: pd.DataFrame, classes: pd.DataFrame, few: int, dar
         font={"size": 14, "color": text},
         barmode="overlay",
         legend={"y": -70 / height, "yanchor": "top", "x": 0, "font": {"size": 14, "color": text}},
-        xaxis={**axis, "title": {"text": "Decided for the texture (%) →"}},
+        xaxis={**axis, "title": {"text": "texture (%) →", **title}},
         xaxis2={
-            "range": [0, 100], "dtick": 50, "title": {"text": "either (%)"}, "showgrid": False, "zeroline": False,
-            "showline": True, "linecolor": faint, "mirror": True, "tickfont": {"color": text},
+            "range": [0, 100], "tickvals": [50, 100], "title": {"text": "either (%)", **title},
+            "showgrid": False, "zeroline": False,
+            "tickfont": {"color": text},
         },
         xaxis3={
             **axis, "overlaying": "x", "side": "top", "range": [104, -4], "anchor": "y",
-            "title": {"text": "← Decided for the shape (%)", "standoff": 6},
+            "title": {"text": "← shape (%)", "standoff": 6, **title},
         },
         yaxis={
             "tickvals": list(range(len(order))), "ticktext": [html.escape(c) for c in order], "showgrid": False,
@@ -178,7 +178,10 @@ def five_bars(table: pd.DataFrame, chance: float, dark: bool) -> go.Figure:
             x=there,
             y=100 * mine["accuracy"],
             name=html.escape(look.name),
-            marker={"color": look.colour, "pattern": {"shape": PATTERNS[i % 8], "fgopacity": 0.5, "size": 7}},
+            marker={
+                "color": look.colour,
+                "pattern": {"shape": PATTERNS[i % 8], "fillmode": "overlay", "fgopacity": 0.45, "size": 7},
+            },
             error_y={
                 "type": "data",
                 "symmetric": False,
@@ -194,15 +197,12 @@ def five_bars(table: pd.DataFrame, chance: float, dark: bool) -> go.Figure:
             + "</extra>",
         )
     figure.add_hline(y=100 * chance, line={"color": text, "dash": "dot", "width": 1.5})
-    figure.add_annotation(
-        x=0, xref="paper", y=100 * chance, text="chance", showarrow=False, yanchor="bottom", xanchor="left",
-        font={"size": 13, "color": text},
-    )  # fmt: skip
-    _common(figure, 380 + 22 * len(observers), text)
     figure.update_yaxes(
         title="Accuracy (%)", range=[0, 104], gridcolor=faint, zeroline=False, tickfont={"color": text, "size": 14}
     )
-    figure.update_layout(bargap=0.25)
+    figure.update_xaxes(tickfont={"color": text, "size": 14})
+    _common(figure, 400 + 22 * len(observers), text)
+    figure.update_layout(bargap=0.25, legend={"y": 1.02, "yanchor": "bottom"})
     return figure
 
 
@@ -212,7 +212,7 @@ def agreement(pairs: pd.DataFrame, dark: bool) -> go.Figure:
     names = list(dict.fromkeys(pairs["first"]))
     grid = pairs.pivot_table(index="first", columns="second", values="kappa", dropna=False).reindex(names)[names]
     grid = grid.astype(float)
-    short = [html.escape(n if len(n) <= 26 else f"{n[:25]}…") for n in names]
+    short = [html.escape(n if len(n) <= 18 else f"{n[:17]}…") for n in names]
     numbers = [[f"{i + 1}" for i in range(len(names))], [f"{i + 1}  {n}" for i, n in enumerate(short)]]
     # Grey is in step with lightness, so that the map can be read without colours
     scale = [[0.0, "#2b1a4f"], [0.5, "#f4f1ea"], [1.0, "#b4622d"]] if not dark else [
@@ -225,16 +225,16 @@ def agreement(pairs: pd.DataFrame, dark: bool) -> go.Figure:
             zmin=-1,
             zmax=1,
             colorscale=scale,
-            text=[["" if pd.isna(v) else f"{v:.2f}" for v in row] for row in grid.to_numpy()],
+            text=[["" if pd.isna(v) else f"{v:.2f}".replace("0.", ".") for v in row] for row in grid.to_numpy()],
             texttemplate="%{text}",
             xgap=2,
             ygap=2,
             hovertemplate="%{y} and %{x}: κ = %{text}<extra></extra>",
-            colorbar={"title": "κ", "thickness": 12, "tickfont": {"color": text}},
+            showscale=False,  # the numbers are in the cells
             hoverongaps=False,
         )
     )
-    _common(figure, 130 + 38 * len(names), text)
+    _common(figure, 90 + 36 * len(names), text)
     figure.update_yaxes(autorange="reversed", tickfont={"color": text, "size": 13}, showgrid=False)
     figure.update_xaxes(side="top", type="category", tickfont={"color": text, "size": 13}, showgrid=False)
     return figure
@@ -255,7 +255,7 @@ def bias_against_accuracy(conditions: pd.DataFrame, guesser: float, dark: bool) 
             mode="markers+text",
             name=mark.name,
             text=[label(row, several) for _, row in mine.iterrows()],
-            textposition="top center",
+            textposition="top right",
             textfont={"size": 12, "color": text},
             marker={
                 "color": mark.colour,
@@ -280,11 +280,11 @@ def bias_against_accuracy(conditions: pd.DataFrame, guesser: float, dark: bool) 
         x=1, xref="paper", y=100 * guesser, text="a guesser", showarrow=False, yanchor="bottom", xanchor="right",
         font={"size": 13, "color": text},
     )  # fmt: skip
-    _common(figure, 520, text)
     figure.update_xaxes(title="Test accuracy (%)", gridcolor=faint, zeroline=False, tickfont={"color": text})
     figure.update_yaxes(
         title="Shape bias (%)", range=[-4, 108], gridcolor=faint, zeroline=False, tickfont={"color": text}
     )
+    _common(figure, 520, text)
     return figure
 
 
@@ -297,13 +297,14 @@ def bias_over_images(conditions: pd.DataFrame, guesser: float, dark: bool) -> go
     there = conditions[conditions["bias"].notna() & conditions["images"].notna()]
     there = there.assign(method=there["method"].fillna(""))
     drawn: dict[str, int] = {}
+    # Sizes are moved apart a little, so that intervals do not cover each other
     for (kind, method, network), mine in there.groupby(["kind", "method", "network"], sort=False):
         mark, mine = kind_mark(str(kind)), mine.sort_values("images")
         turn = drawn[str(kind)] = drawn.get(str(kind), -1) + 1
         name = mark.name if method in ("", "random") else f"{mark.name}, {method}"
         hollow = mine["usable"] < 10 * mine["students"]
         figure.add_scatter(
-            x=mine["images"],
+            x=mine["images"] * 1.04 ** (len(figure.data) % 5),
             y=100 * mine["bias"],
             mode="lines+markers",
             name=html.escape(f"{name}, {network}" if several else name),
@@ -324,13 +325,13 @@ def bias_over_images(conditions: pd.DataFrame, guesser: float, dark: bool) -> go
             hovertemplate="%{customdata[0]}<br>shape bias %{y:.1f} %, %{customdata[1]} students<extra></extra>",
         )
     figure.add_hline(y=100 * guesser, line={"color": text, "dash": "dot", "width": 1.5})
-    _common(figure, 420, text)
     figure.update_xaxes(
         title="Training images", type="log", dtick=1, gridcolor=faint, zeroline=False, tickfont={"color": text}
     )
     figure.update_yaxes(
         title="Shape bias (%)", range=[-4, 108], gridcolor=faint, zeroline=False, tickfont={"color": text}
     )
+    _common(figure, 420, text)
     return figure
 
 
@@ -351,3 +352,5 @@ def _common(figure: go.Figure, height: int, text: str) -> None:
         font={"size": 14, "color": text},
         legend={"orientation": "h", "y": -70 / height, "yanchor": "top", "x": 0, "font": {"size": 14, "color": text}},
     )
+    figure.update_xaxes(title_font_color=text)
+    figure.update_yaxes(title_font_color=text)

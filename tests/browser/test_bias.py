@@ -35,6 +35,19 @@ def keep(server: Server, seed: int, kind: str, name: str) -> str:
     return run
 
 
+def forget(store: Store) -> None:
+    for run in store.runs(kinds=["student"], dataset="shapes"):
+        store.delete(run.id)
+
+
+@pytest.fixture(autouse=True)
+def nobody(server: Server):
+    """No student of shapes before, and none after."""
+    forget(Store(server.home))
+    yield
+    forget(Store(server.home))
+
+
 def table(page: Page, label: str) -> list[dict[str, str]]:
     """What a download button gives."""
     with page.expect_download() as download:
@@ -73,20 +86,18 @@ def test_students_are_asked_for_texture_and_shape(page: Page, server: Server, id
     assert overflow(page) == []
     page.set_viewport_size({"width": 1280, "height": 720})
 
-    page.get_by_role("button", name="Five experiments").click()
+    page.get_by_role("radiogroup").get_by_text("Five experiments").click()
     expect(page.get_by_role("img", name="Examples of the experiment silhouette")).to_be_visible(timeout=60_000)
     page.wait_for_url(re.compile("section=five"))
-    page.get_by_role("button", name="Error consistency").click()
+    page.get_by_role("radiogroup").get_by_text("Error consistency").click()
     expect(page.locator(".js-plotly-plot .heatmaplayer")).to_be_visible(timeout=60_000)
     kappas = {(r["first"], r["second"]): float(r["kappa"]) for r in table(page, "Download the data (CSV)")}
     assert kappas["Apple", "Apple"] == 1 and -1 <= kappas["Apple", "Pear"] < 1
-    page.get_by_role("button", name="Does distilling change it?").click()
+    page.get_by_role("radiogroup").get_by_text("Does distilling change it?").click()
     expect(page.get_by_text("there are too few students to tell")).to_be_visible(timeout=60_000)
     expect(page.get_by_text(re.compile("These networks are not trained"))).to_have_count(0)
     page.reload()
     expect(page.get_by_text("there are too few students to tell")).to_be_visible(timeout=60_000)
-    for run in (first, second):
-        idle.delete(run)
 
 
 def test_links_that_are_broken_and_students_that_are_missing_are_said(page: Page, server: Server) -> None:
@@ -94,7 +105,7 @@ def test_links_that_are_broken_and_students_that_are_missing_are_said(page: Page
     expect(page.get_by_text("No student of Shapes is trained yet")).to_be_visible()
     expect(page.get_by_role("link", name="Train a student")).to_have_attribute("href", re.compile("students"))
     expect(page.get_by_test_id("stAlert").filter(has_text="magic")).to_be_visible()
-    page.get_by_role("button", name="Does distilling change it?").click()
+    page.get_by_role("radiogroup").get_by_text("Does distilling change it?").click()
     expect(page.get_by_test_id("stAlert").filter(has_text="Students of each kind (seeds) was")).to_be_visible()
     go(page, server, "/bias", dataset="shapes", section="study", study='{"counts": "10", "sets": "none", "minutes": 3}')
     expect(page.get_by_text("not trained yet. That takes up to 3 minutes")).to_be_visible()

@@ -144,7 +144,7 @@ class StudySpec(_Frozen):
         "st",
         "Students taken over as they are: ids separated by commas, all for up to forty that the dataset has then, or "
         "none.",
-        max_length=2000,
+        max_length=4000,
     )
     stylised: Literal["none", "fourier", "adain"] = field(
         "none",

@@ -240,7 +240,7 @@ def group_of(student: Student) -> str:
     spec = facts.get("spec") or {}
     kind = source.get("kind", "full")
     parts = [{"full": "full data", "random": "random real", "selected": "selected real"}.get(kind, kind)]
-    if source.get("method"):
+    if source.get("method") and source["method"] != kind:
         parts.append(str(source["method"]))
     if kind != "full" and source.get("ipc"):
         parts.append(f"{source['ipc']} per class")

@@ -48,7 +48,7 @@ class Result:
 
 def answer(spec: StudySpec, work: Work) -> Answer:
     """Tables ``students`` (one row each), ``conditions`` (over seeds, with intervals) and ``comparisons``; the
-    headline in ``facts``."""
+    headline's sentences in ``facts``."""
     began = time.monotonic()
     work.tell(0.0, "Loading the data.")
     data = load(spec.dataset)
@@ -294,16 +294,19 @@ def _side(name: str, results: Sequence[Result], stimuli: Stimuli) -> dict[str, A
     }
 
 
-def headline_of(comparisons: Sequence[dict[str, Any]]) -> str:
+def headline_of(comparisons: Sequence[dict[str, Any]]) -> list[str]:
     """*Does distilling make networks more texture-biased?*, answered from the comparisons alone."""
     if not comparisons:
-        return (
+        return [
             "Not answered yet: that needs students of distilled sets next to students of as many random real images "
             "(under the same protocol, with the same network), or of all images."
-        )
+        ]
     sets = min(row["distilled_sets"] for row in comparisons)
-    few = f" They come from {sets} distilled set{'s' if sets > 1 else ''}: other ones may differ by more than that."
-    return " ".join(_sentence(row) for row in comparisons) + (few if sets < ENOUGH else "")
+    few = (
+        f"The students of distilled sets learned from {sets} distilled set{'s' if sets > 1 else ''}; others may differ "
+        "by more than the interval says."
+    )
+    return [*(_sentence(row) for row in comparisons), *([few] if sets < ENOUGH else [])]
 
 
 def _sentence(row: dict[str, Any]) -> str:
