@@ -50,7 +50,7 @@ LEADS = {
     "change?",
     "distilled": "What do students look at in a synthetic image, and how far is it from a natural one?",
 }
-PICKS = {"class": "By class", "disagree": "They disagree", "upload": "Upload", "draw": "Draw"}
+PICKS = {"class": "By class", "disagree": "Disputed", "upload": "Upload", "draw": "Draw"}
 VIEWS = {"agreement": "Agreement and distance", "metrics": "Quality of the maps"}
 WHOM = {"chosen": "These students", "all": f"All students (newest {MOST_COMPARED})"}
 SCOPES = {"all": "Test images with masks", "one": "One image, a mask I paint"}
@@ -240,7 +240,7 @@ def number(value: Any) -> str:
 def interval(table: pd.DataFrame, name: str = "", share: bool = True) -> list[str]:
     """A value of a table's rows with its 95 % interval."""
     columns = [name, f"{name}_low", f"{name}_high"] if name else ["mean", "low", "high"]
-    show = percent if share else number
+    show = percent if share else "{:.2f}".format if name else number
     rows = table[columns].astype(float).itertuples(index=False)
     return ["–" if pd.isna(m) else f"{show(m)} ({show(a)} to {show(b)})" for m, a, b in rows]
 
@@ -255,7 +255,7 @@ def who_of(found: Answered, called: dict[str, str]) -> pd.DataFrame:
     return students.assign(observer=[called.get(id, name) for id, name in students[["id", "name"]].to_numpy()])
 
 
-# ---- what is asked about ----------------------------------------------------------------------------------------------
+# ---- what is asked about --------------------------------------------------------------------------------------------
 
 
 def image_form(students: list[str], known: dict[str, Facts]) -> str:
@@ -289,18 +289,18 @@ def by_class(_: list[str], facts: Facts) -> str:
         name, _, at = state.attribution["images"].get("class", "test:0").removeprefix("test:").rpartition(":")
         state.attribution_class = name if name in classes else ANY
         state.attribution_number = int(at) if at.isdecimal() and len(at) < 9 else 0
-    left, right, dice = st.columns([1.5, 1.3, 0.6], vertical_alignment="bottom", gap="small")
-    name = left.selectbox("Class", [ANY, *classes], key="attribution_class", help="What the image shows.")
-    total = facts["test_images"] if name == ANY else sum(facts["confusion"][classes.index(name)])
-    state.attribution_number = min(state.attribution_number, max(total - 1, 0))
-    at = right.number_input(
-        "Number", 0, max(total - 1, 0), step=1, key="attribution_number",
-        help=f"Which of the {total:,} test images {'' if name == ANY else f'of class {name} '}it is.",
-    )  # fmt: skip
-    dice.button(
-        "", icon=":material/casino:", help="Any other one", key="attribution_dice", width="stretch",
-        on_click=any_other, args=(total,),
-    )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        name = st.selectbox("Class", [ANY, *classes], key="attribution_class", width=130, help="What the image shows.")
+        total = facts["test_images"] if name == ANY else sum(facts["confusion"][classes.index(name)])
+        state.attribution_number = min(state.attribution_number, max(total - 1, 0))
+        at = st.number_input(
+            "Number", 0, max(total - 1, 0), step=1, key="attribution_number", width=120,
+            help=f"Which of the {total:,} test images {'' if name == ANY else f'of class {name} '}it is.",
+        )  # fmt: skip
+        st.button(
+            "Other", icon=":material/casino:", help="A far one", key="attribution_dice", on_click=any_other,
+            args=(total,),
+        )  # fmt: skip
     return f"test:{at}" if name == ANY else f"test:{name}:{at}"
 
 
@@ -369,9 +369,12 @@ def by_drawing(_: list[str], facts: Facts) -> str:
         key="attribution_board", label="Drawing board" if fill is None else "Board to draw a digit on",
         colours=facts.get("channels") == 3,
     )  # fmt: skip
+    state = st.session_state
     if not url:
-        st.session_state.attribution["images"].pop("draw", None) if "attribution_board" in st.session_state else None
+        if state.pop("attribution_drew", False):  # it was cleared
+            state.attribution["images"].pop("draw", None)
         return ""
+    state.attribution_drew = True
     drawing = canvas.drawn(url)
     return canvas.keep(canvas.centred(drawing, fill) if fill else drawing, limbeck_home())
 
@@ -410,7 +413,7 @@ def method_form(name: str = "method", wide: bool = False) -> dict[str, Any]:
             knobs += ["samples", "noise"]
     for i, knob in enumerate(knobs):
         if not wide and i % 2 == 0:
-            place = [None, *st.columns(2, vertical_alignment="bottom", gap="small")]
+            place = [None, *st.columns(2, vertical_alignment="bottom", gap="small", wrap=False)]
         with place[1 + (i % 2 if not wide else i % 3)]:
             row(knob)
     if info.id == "occlusion" and values["stride"] > values["window"]:
@@ -423,12 +426,10 @@ def method_form(name: str = "method", wide: bool = False) -> dict[str, Any]:
 def about(method: str) -> None:
     """What a method can show and what it cannot."""
     info = METHOD_INFO[method]
-    smooth = (
-        " Averaged over noisy copies, with as many times the cost." if st.session_state.attribution["smooth"] else ""
-    )
+    smooth = info.gradient and st.session_state.attribution["smooth"]
+    more = " Averaged over noisy copies, at as many times the cost." if smooth else ""
     st.markdown(
-        f"**{info.name} shows** {info.shows[0].lower()}{info.shows[1:]} **It cannot show:** {info.cannot[0].lower()}"
-        f"{info.cannot[1:]} **Cost:** {info.cost[0].lower()}{info.cost[1:]}{smooth if info.gradient else ''}",
+        f"**What it shows.** {info.shows} **Its limits.** {info.cannot} **Cost.** {info.cost}{more}",
         help=info.paper,
     )
 
@@ -441,11 +442,11 @@ def fits_none(method: str, students: list[str], known: dict[str, Facts]) -> bool
     return all(reasons)
 
 
-# ---- maps -------------------------------------------------------------------------------------------------------------
+# ---- maps -----------------------------------------------------------------------------------------------------------
 
 
 def show_maps(students: list[str], known: dict[str, Facts], called: dict[str, str]) -> None:
-    left, right = st.columns([1, 2.3], gap="large")
+    left, right = st.columns([1.1, 2.3], gap="large")
     with left:
         image = image_form(students, known)
         target = target_form(image, known[students[0]])
@@ -459,16 +460,17 @@ def show_maps(students: list[str], known: dict[str, Facts], called: dict[str, st
         if fits_none(chosen["method"], students, known):
             return
         asked = {"students": ",".join(students), "image": image, "target": target, **chosen}
+        pictures = st.container()
         found = put("attribution", AttributionSpec, {**asked, "scale": scale})
         if found is None:
             last = st.session_state.get("attribution_last")
             answer = desk().look(last).answer if last else None
             if answer is not None and answer.facts["students"][0]["id"] in known:
-                st.caption("The last answer, until the new one is there:")
-                st.html(f'<div style="opacity:.5">{cards(Answered(last, answer), called)}</div>')
+                pictures.html(f'<div style="opacity:.4">{cards(Answered(last, answer), called)}</div>')
+                st.caption("Pale: the answer before.")
             return
         st.session_state.attribution_last = found.digest
-        st.html(cards(found, called))
+        pictures.html(cards(found, called))
         about(chosen["method"])
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             checked = st.session_state.attribution["check"]
@@ -588,7 +590,12 @@ def sanity(asked: dict[str, Any], students: list[str], known: dict[str, Facts], 
     """The sanity check of one student's map."""
     st.subheader("Sanity check", anchor=False)
     fitting = {id: called[id] for id in students if not METHOD_INFO[asked["method"]].valid_for(known[id]["network"])}
-    student = one_of("check", fitting, "Student to check")
+    if st.session_state.attribution["check"] not in fitting:
+        check(next(iter(fitting)))
+    student = field(
+        "check",
+        lambda key: st.selectbox("Student to check", list(fitting), format_func=fitting.get, key=key, width=420),
+    )
     found = put("sanity", SanitySpec, {**asked, "students": student})
     if found is None:
         return
@@ -605,11 +612,11 @@ def sanity(asked: dict[str, Any], students: list[str], known: dict[str, Facts], 
     download(table, "sanity")
 
 
-# ---- which training image did it? -------------------------------------------------------------------------------------
+# ---- which training image did it? -----------------------------------------------------------------------------------
 
 
 def show_influence(students: list[str], known: dict[str, Facts], called: dict[str, str]) -> None:
-    left, right = st.columns([1, 2.3], gap="large")
+    left, right = st.columns([1.1, 2.3], gap="large")
     with left:
         image = image_form(students, known)
         target = target_form(image, known[students[0]])
@@ -654,7 +661,7 @@ def show_influence(students: list[str], known: dict[str, Facts], called: dict[st
         download(table, "influence")
 
 
-# ---- quality and agreement --------------------------------------------------------------------------------------------
+# ---- quality and agreement ------------------------------------------------------------------------------------------
 
 
 def show_quality(students: list[str], known: dict[str, Facts], called: dict[str, str]) -> None:
@@ -779,14 +786,14 @@ def quality(students: list[str], called: dict[str, str]) -> None:
         download(found.table("curves"), "map-curves", "Curves (CSV)")
 
 
-# ---- object or context? -----------------------------------------------------------------------------------------------
+# ---- object or context? ---------------------------------------------------------------------------------------------
 
 
 def show_context(students: list[str], known: dict[str, Facts], called: dict[str, str]) -> None:
-    values, dataset = st.session_state.attribution, known[students[0]]["dataset"]
+    dataset = known[students[0]]["dataset"]
     scope = one_of("scope", SCOPES, "Which images") if dataset in MASKED else "one"
     asked: dict[str, Any] = {"students": ",".join(students)}
-    left, right = st.columns([1, 2.3], gap="large")
+    left, right = st.columns([1.1, 2.3], gap="large")
     with left:
         if scope == "one":
             image = image_form(students, known)
@@ -812,16 +819,16 @@ def show_context(students: list[str], known: dict[str, Facts], called: dict[str,
         if found is None:
             return
         context_answer(found, called)
-        values["mask"] = asked.get("mask", values["mask"])
 
 
 def paint(students: list[str], image: str, dataset: str) -> str:
     """A mask painted over the image; how probes name it, or nothing."""
-    under = put(
-        "attribution", AttributionSpec, {"students": students[0], "image": image, "method": "saliency"}
-    )  # it shows the image as the student sees it
+    waiting = st.empty()
+    with waiting.container():  # any map shows the image as the student sees it
+        under = put("attribution", AttributionSpec, {"students": students[0], "image": image, "method": "saliency"})
     if under is None:
-        return ""
+        return st.session_state.attribution["mask"]
+    waiting.empty()  # its notes are about maps
     values, known_for = st.session_state.attribution, st.session_state.get("attribution_masked")
     if dataset in MASKED and image.startswith("test:"):
         st.caption("This image has a mask. Paint one of your own to use it instead.")
@@ -877,6 +884,7 @@ def context_answer(found: Answered, called: dict[str, str]) -> None:
             }
         ),
         hide_index=True,
+        column_config={"Student": st.column_config.TextColumn(width="medium")},
     )
     with st.expander("The five conditions"):
         for name, sentence in facts["conditions"].items():
@@ -884,7 +892,7 @@ def context_answer(found: Answered, called: dict[str, str]) -> None:
     download(table, "context")
 
 
-# ---- the distilled image itself ---------------------------------------------------------------------------------------
+# ---- the distilled image itself -------------------------------------------------------------------------------------
 
 
 def show_distilled(students: list[str], known: dict[str, Facts], called: dict[str, str], where: Store) -> None:
@@ -901,7 +909,7 @@ def show_distilled(students: list[str], known: dict[str, Facts], called: dict[st
         sources = [known[id]["source"].get("run") for id in students]
         values["run"] = next((run for run in sources if run in names), next(iter(names)))
         st.session_state.pop("attribution_run", None)
-    left, right = st.columns([1, 2.3], gap="large")
+    left, right = st.columns([1.1, 2.3], gap="large")
     with left:
         run = field(
             "run",

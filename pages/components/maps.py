@@ -66,7 +66,7 @@ def side_by_side(cards: Sequence[Card], key: tuple[str, str, str, str] | None = 
 .maps figure {{ margin: 0; min-width: 0; }}
 .maps figcaption {{ font-weight: 600; line-height: 1.25; min-height: 2.5em; display: flex; align-items: end;
   overflow-wrap: anywhere; padding-bottom: 4px; }}
-.maps .name {{ display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; }}
+.maps .name {{ display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow: hidden; }}
 .maps img {{ display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; border-radius: 3px;
   margin-bottom: 6px; }}
 .maps .none {{ border: 1px dashed; border-radius: 3px; padding: 10px; font-size: 14px; line-height: 1.4; }}
@@ -99,13 +99,12 @@ def strip(url: str, alt: str, heads: Sequence[str] = (), cell: int = 96) -> str:
     count = max(len(heads), 1)
     return f"""<style>
 .strip {{ overflow-x: auto; }}
-.strip .in {{ min-width: min(100%, 420px); }}
 .strip .heads {{ display: grid; font-size: 13px; line-height: 1.25; text-align: center; align-items: end;
   padding-bottom: 3px; }}
 .strip .heads span {{ padding: 0 2px; overflow-wrap: anywhere; }}
 .strip img {{ display: block; width: 100%; image-rendering: pixelated; }}
 </style><div class="strip" tabindex="0" role="group" aria-label="{html.escape(alt)}">
-<div class="in" style="max-width:{count * cell}px"><div class="heads" aria-hidden="true"
+<div class="in" style="max-width:{count * cell}px;min-width:{count * 34}px"><div class="heads" aria-hidden="true"
 style="grid-template-columns:repeat({count},minmax(0,1fr))">{names}</div>
 <img src="{html.escape(url)}" alt="{html.escape(alt)}"></div></div>"""
 
@@ -315,15 +314,19 @@ def spectrum(table: pd.DataFrame, dark: bool) -> go.Figure:
             hovertemplate="%{x} cycles: %{y:.2g}<extra>" + title + "</extra>",
         )
     _layout(figure, 360, text)
-    figure.update_xaxes(title="Cycles per image", type="log", dtick="D2", gridcolor=faint, tickfont={"color": text})
+    figure.update_xaxes(
+        title="Cycles per image", type="log", tickvals=[2**i for i in range(8)], gridcolor=faint,
+        tickfont={"color": text},
+    )  # fmt: skip
     figure.update_yaxes(
         title="Power", type="log", exponentformat="power", dtick=1, gridcolor=faint, tickfont={"color": text}
     )
     return figure
 
 
-def _short(names: Sequence[str], most: int = 24) -> list[str]:
-    return [html.escape(name if len(name) <= most else f"{name[: most - 1]}…") for name in names]
+def _short(names: Sequence[str]) -> list[str]:
+    """Names that fit beside a figure: what tells students apart often stands at the end."""
+    return [html.escape(name if len(name) <= 28 else f"{name[:12]}…{name[-15:]}") for name in names]
 
 
 def _bars(middle: Any, low: Any, high: Any) -> dict[str, Any]:
