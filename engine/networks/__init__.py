@@ -20,14 +20,14 @@ def make_network(
 ) -> nn.Module:
     """A freshly initialised network (PyTorch's default initialisation, drawn from ``seed``).
 
-    ``width`` and ``depth`` apply to ``convnet``. Raises ``Refused`` for an unknown name or a size too small for the
-    depth.
+    ``width`` applies to ``convnet`` and ``convnet-wide``, ``depth`` to ``convnet``. Raises ``Refused`` for an unknown
+    name or a size too small for the depth.
     """
     with seeded(seed):
         if name == "convnet":
             return ConvNet(channels, size, classes, width, depth)
         if name == "convnet-wide":
-            return ConvNetWide(channels, size, classes)
+            return ConvNetWide(channels, size, classes, width)
         if name == "lenet":
             return LeNet(channels, size, classes)
         if name == "mlp":

@@ -133,9 +133,9 @@ def make_plan(
             "choose its own dataset."
         )
     accel = accel or pick_accel()
-    chosen = protocol_for(protocol, data.name)
     classes = len(synthetic.classes)
-    targets, loss = _targets(synthetic.labels, classes, chosen.loss)
+    targets, loss = _targets(synthetic.labels, classes, PROTOCOLS[protocol].loss)
+    chosen = protocol_for(protocol, data.name, learned=loss == "squared")
     strategy = augment.strategy_for(data, chosen.augment) if chosen.augment else None
     images = place(synthetic.images, accel)
     return Plan(

@@ -70,8 +70,8 @@ def tidy(store: Store, runs: list[Run]) -> pd.DataFrame:
     """One row per set, protocol, network and split: the latest such evaluation. Accuracies are fractions in [0, 1].
 
     Evaluations on a dataset other than the set's own are left out: their numbers are not comparable with these. A set
-    that was never evaluated has one row without accuracies. ``accuracies`` holds those of the single students, separated
-    by spaces; seconds are seconds of computing.
+    that was never evaluated has one row without accuracies. ``accuracies`` holds those of the single students,
+    separated by spaces; seconds are seconds of computing.
     """
     called, latest = names(runs), {}
     dataset = {run.id: run.dataset for run in runs}
