@@ -13,13 +13,15 @@ class Expectation:
     """What a preset reached when it was measured; ``accuracy`` None: not measured, so nothing is promised.
 
     ``accuracy`` and ``spread`` (one standard deviation over students) are fractions in [0, 1] of the test images;
-    ``minutes`` is the distilling time; ``machine`` what it ran on.
+    ``minutes`` is the distilling time, ``student_minutes`` that of training one student afterwards; ``machine`` what it
+    all ran on.
     """
 
     accuracy: float | None = None
     spread: float | None = None
     protocol: str = ""
     minutes: float | None = None
+    student_minutes: float | None = None
     machine: str = ""
 
     def sentence(self) -> str:
@@ -30,7 +32,10 @@ class Expectation:
         text = f"Reached {100 * self.accuracy:.1f}{spread} % on the test images ({self.protocol} protocol)"
         if self.minutes is not None:
             text += f" after {_minutes(self.minutes)} of distilling"
-        return text + (f" on {self.machine}." if self.machine else ".")
+        text += f" on {self.machine}." if self.machine else "."
+        if self.student_minutes is not None:
+            text += f" Training each student for that takes {_minutes(self.student_minutes)} more."
+        return text
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,7 @@ PRESETS: dict[str, Preset] = {
                 "minutes": 5,
                 "zca": True,
                 "lr_img": 0.01,
+                "network": "convnet-wide",
             },
         ),
         Preset(
@@ -125,6 +131,7 @@ PRESETS: dict[str, Preset] = {
                 "minutes": 5,
                 "zca": True,
                 "lr_img": 0.01,
+                "network": "convnet-wide",
             },
         ),
         Preset(

@@ -255,7 +255,15 @@ class RunSpec(_Frozen):
     network: Literal["convnet", "convnet-wide", "lenet", "mlp"] = field(
         "convnet", "Network", "net", "The network the method distils with.", True
     )
-    width: int = field(128, "Network width", "w", "Channels of each ConvNet layer.", True, ge=8, le=512)
+    width: int = field(
+        128,
+        "Network width",
+        "w",
+        "Channels of each ConvNet layer; of the first one in the wide ConvNet.",
+        True,
+        ge=8,
+        le=512,
+    )
     depth: int = field(3, "Network depth", "dep", "Blocks of the ConvNet.", True, ge=1, le=5)
     zca: bool = field(
         False, "ZCA whitening", "zca", "Distil in ZCA-whitened space; images are un-whitened for display.", True

@@ -48,14 +48,15 @@ def make_network(
 ) -> nn.Module:
     """A freshly initialised network (PyTorch's default initialisation unless its class says otherwise), from ``seed``.
 
-    ``width`` and ``depth`` apply to ``convnet`` and ``edge-popup``, ``keep`` (share of the weights, 0.1 to 0.7) and
-    ``weights`` to ``edge-popup`` alone. Raises ``Refused`` for an unknown name or a size that does not fit.
+    ``width`` applies to ``convnet``, ``convnet-wide`` and ``edge-popup``, ``depth`` to the first and the last of them,
+    ``keep`` (share of the weights, 0.1 to 0.7) and ``weights`` to ``edge-popup`` alone. Raises ``Refused`` for an
+    unknown name or a size that does not fit.
     """
     with seeded(seed):
         if name == "convnet":
             return ConvNet(channels, size, classes, width, depth)
         if name == "convnet-wide":
-            return ConvNetWide(channels, size, classes)
+            return ConvNetWide(channels, size, classes, width)
         if name == "lenet":
             return LeNet(channels, size, classes)
         if name == "mlp":

@@ -43,23 +43,24 @@ class ConvNet(nn.Module):
 
 
 class ConvNetWide(nn.Module):
-    """FRePo's network: Conv3×3 – ReLU – AvgPool2 with 128, 256, 512 channels, no normalisation, then a linear layer.
+    """FRePo's network: Conv3×3 – ReLU – AvgPool2 without normalisation, then a linear layer.
 
-    Zhou, Nezhadarya & Ba 2022, section 4. 1,558,538 parameters on MNIST, 1,560,842 on CIFAR-10. Initialised as in
-    their code: LeCun normal, zero biases.
+    ``width`` channels in the first block, twice and four times as many in the next: 128, 256, 512 in the paper (Zhou,
+    Nezhadarya & Ba 2022, section 4), which are 1,558,538 parameters on MNIST and 1,560,842 on CIFAR-10. Initialised as
+    in their code: LeCun normal, zero biases.
     """
 
-    def __init__(self, channels: int, size: int, classes: int):
+    def __init__(self, channels: int, size: int, classes: int, width: int = 128):
         super().__init__()
         layers: list[nn.Module] = []
         side = 32 if channels == 1 and size == 28 else size
         if side < 8:
             raise Refused(f"convnet-wide needs images of at least 8 pixels; these have {size}.")
         inputs = channels
-        for block, width in enumerate((128, 256, 512)):
+        for block, outputs in enumerate((width, 2 * width, 4 * width)):
             padding = 3 if block == 0 and side != size else 1
-            layers += [nn.Conv2d(inputs, width, 3, padding=padding), nn.ReLU(), nn.AvgPool2d(2)]
-            inputs, side = width, side // 2
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=padding), nn.ReLU(), nn.AvgPool2d(2)]
+            inputs, side = outputs, side // 2
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(inputs * side * side, classes)
         for module in self.modules():

@@ -182,8 +182,8 @@ def make_plan(
             "choose its own dataset."
         )
     accel = accel or pick_accel()
-    chosen = protocol_for(protocol, data.name, network or TRAINING[protocol].network)
-    targets, loss = _targets(synthetic.labels, len(synthetic.classes), chosen.loss)
+    targets, loss = _targets(synthetic.labels, len(synthetic.classes), TRAINING[protocol].loss)
+    chosen = protocol_for(protocol, data.name, network or TRAINING[protocol].network, learned=loss == "squared")
     return _plan(chosen, data, network, place(synthetic.images, accel), targets, loss, accel)
 
 

@@ -43,12 +43,12 @@ ROWS = (
     Row("MNIST IPC 1, gradient matching", "mnist-dc-1", "dc", 5, 0.90),
     Row("MNIST IPC 10, distribution matching", "mnist-10", "dc", 3, 0.97),
     Row("CIFAR-10 IPC 1, FRePo", "cifar10-frepo-1", "frepo", 3, 0.37),
-    Row("CIFAR-10 IPC 10, distribution matching", "cifar10-dm-10", "dc", 3, 0.45),
+    Row("CIFAR-10 IPC 10, distribution matching", "cifar10-dm-10", "dsa", 3, 0.45),
     Row("CIFAR-10 IPC 10, FRePo", "cifar10-frepo-10", "frepo", 2, 0.54),
     Row("MNIST IPC 1, random real", None, "dc", 5, None, ("mnist", "random", 1)),
     Row("MNIST IPC 10, random real", None, "dc", 3, None, ("mnist", "random", 10)),
-    Row("CIFAR-10 IPC 1, random real", None, "dc", 5, None, ("cifar10", "random", 1)),
-    Row("CIFAR-10 IPC 10, random real", None, "dc", 2, None, ("cifar10", "random", 10)),
+    Row("CIFAR-10 IPC 1, random real", None, "frepo", 3, None, ("cifar10", "random", 1)),
+    Row("CIFAR-10 IPC 10, random real", None, "dsa", 3, None, ("cifar10", "random", 10)),
 )
 
 

@@ -43,3 +43,10 @@ def test_dc_augments_characters_only():
     assert protocol_for("dc", "mnist").epochs == 1000 and protocol_for("dc", "mnist").augment == "dc"
     assert protocol_for("dc", "cifar10").epochs == 300 and protocol_for("dc", "cifar10").augment is None
     assert protocol_for("dsa", "mnist") is PROTOCOLS["dsa"]
+
+
+def test_quick_takes_frepos_kind_of_network_for_learned_labels_only():
+    learned = protocol_for("quick", "cifar10", learned=True)
+    assert learned.network == "convnet-wide" and learned.width < 128 and learned.optimiser == "adam"
+    assert protocol_for("quick", "cifar10") is PROTOCOLS["quick"]
+    assert protocol_for("frepo", "cifar10", learned=True) is PROTOCOLS["frepo"]
