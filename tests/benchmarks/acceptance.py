@@ -70,7 +70,7 @@ def flags(values: dict) -> list[str]:
 def measure(row: Row) -> dict:
     """Distil (or select) and evaluate one row."""
     if row.preset:
-        made = engine("distill", *flags(PRESETS[row.preset].values))
+        made = engine("distill", *flags({**PRESETS[row.preset].values, "students": 0}))
         source, seconds, steps = made["run"], made["seconds"], made["steps"]
     else:
         dataset, kind, ipc = row.baseline
