@@ -144,9 +144,8 @@ def measure(dataset: str, source: str | None, seeds: int, kept: Kept) -> None:
             command = ["evaluate", where, "--dataset", dataset, "--network", network, "--protocol", "dc"]
             key = f"{dataset} {kind} {network}"
             found[kind] = kept.get(key, lambda c=command: engine(*c, "--seeds", seeds))["accuracies"]
-        print(
-            f"| {network} | {interval(found['distilled'])} | {interval(found['random'])} | {difference(found['distilled'], found['random'])} |"
-        )
+        a, b = found["distilled"], found["random"]
+        print(f"| {network} | {interval(a)} | {interval(b)} | {difference(a, b)} |")
 
 
 def main() -> None:
