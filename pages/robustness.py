@@ -168,9 +168,22 @@ def _pair(section: str, pair: list[Parameter], values: dict[str, Any], where: St
             if row.name == "target":
                 values[row.name] = _target(key, row, values[row.name], where, dataset)
                 continue
-            if key not in st.session_state:
-                st.session_state[key] = form.shown(row, values[row.name])
-            values[row.name] = form.draw(row, key, OWN_WORDS.get(row.name, {}), row.help)
+            values[row.name] = _draw(row, key, values[row.name])
+
+
+def _draw(row: Parameter, key: str, value: Any) -> Any:
+    """One widget; its value. It is given ``value`` as its own default, which counts when the button is pressed before
+    a slow browser has drawn the widget."""
+    if row.kind == "choice":
+        words = OWN_WORDS.get(row.name, {})
+        return st.selectbox(
+            row.label, row.choices, row.choices.index(value), format_func=lambda c: words.get(c, c), key=key,
+            help=row.help,
+        )  # fmt: skip
+    kind = int if row.kind == "int" else float
+    low, high, now = kind(row.low), kind(row.high), kind(value)
+    step, digits = (1, "%d") if kind is int else (row.default / 2, "%.6g")
+    return st.number_input(row.label, low, high, now, step=step, format=digits, key=key, help=row.help)
 
 
 def _target(key: str, row: Parameter, value: str, where: Store, dataset: str) -> str:
@@ -179,12 +192,17 @@ def _target(key: str, row: Parameter, value: str, where: Store, dataset: str) ->
     if value == dataset:
         value = "mnist" if "mnist" in options else options[0]
     options += [] if value in options else [value]
-    if st.session_state.get(key) in (None, dataset):
-        st.session_state[key] = value
+    if st.session_state.get(key) == dataset:
+        del st.session_state[key]
     return st.selectbox(
-        row.label, options, format_func=lambda name: name if name == "none" else dataset_title(name), key=key,
-        help=row.help, accept_new_options=True,
-    )  # fmt: skip
+        row.label,
+        options,
+        options.index(value),
+        format_func=lambda name: name if name == "none" else dataset_title(name),
+        key=key,
+        help=row.help,
+        accept_new_options=True,
+    )
 
 
 def put(section: str, pressed: bool, students: list[str]) -> Answered | None:
