@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.helpers import Server, evaluation, go, loaded_torch, overflow, seed_run, until
 
-PATHS = ("/", "/compare", "/data")
+PATHS = ("/", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,6 +44,10 @@ def test_every_page_fits_and_has_one_heading(page: Page, server: Server, path: s
         "/compare?runs=",
         "/data?dataset=folder:/no/such/place%00&import=../x",
         "/data?dataset=digits",
+        "/students?dataset=nothing&look=../..,%00&source=gone",
+        "/attribution?dataset=nothing&students=../..,b,,&method=magic&index=-1",
+        "/bias?dataset=nothing&students=a,b&view=none",
+        "/robustness?dataset=nothing&students=../..&section=none",
     ],
 )
 def test_a_broken_link_does_not_break_the_page(page: Page, server: Server, address: str) -> None:
