@@ -522,7 +522,7 @@ def transfer(found: Answered, called: dict[str, str]) -> None:
         pd.DataFrame(
             {
                 "Student": who["observer"],
-                **{title: [number(v) for v in table[name]] for name, title in facts["scores"].items()},
+                **{title: [number(v, 3) for v in table[name]] for name, title in facts["scores"].items()},
                 **{title: table[name].map(percent) for name, title in ways.items()},
             }
         ),
@@ -550,11 +550,12 @@ def fooling(found: Answered, called: dict[str, str]) -> None:
             "How often examples made on each student fool each of the others; the data can be downloaded below",
         )  # fmt: skip
         st.caption(
-            f"Percent of the images that both get right. Rows: made on ({facts['attack'].upper()}, radius "
-            f"{facts['epsilon']:g}/255). The diagonal is the attack's success on the student it was made on."
+            " · ".join(f"**{i}** {name}" for i, name in enumerate(who["observer"], 1))
+            + ". Percent of the images that both get right; "
+            f"{facts['attack'].upper()}, radius {facts['epsilon']:g}/255. The diagonal is the attack's success on the student it was made on."
         )
     with right:
-        measures = {"agreement": "How often two agree on images as they are"}
+        measures = {"agreement": "Agreement on images as they are"}
         if len(moved):
             title = dataset_title(facts["target"])
             measures |= {

@@ -15,7 +15,8 @@ import plotly.graph_objects as go
 from pages.components.cues import ink, kind_mark, looks
 from pages.components.reports import DARK, PALE
 
-DASHES = {"distilled": "solid", "random": "dash", "full": "dot"}
+SETS = {"distilled": "solid", "random": "dash", "full": "dot"}
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 def shortcut(
@@ -45,7 +46,7 @@ def shortcut(
             y=100 * mine["mean"],
             mode="lines+markers",
             name=html.escape(title),
-            line={"color": mark.colour, "width": 1.5, "dash": DASHES.get(kind, "solid")},
+            line={"color": mark.colour, "width": 1.5, "dash": SETS.get(kind, "solid")},
             marker={"symbol": mark.symbol, "size": 14, "color": mark.colour},
             error_y=_bars(mine["mean"], mine["low"], mine["high"], mark.colour),
             hovertemplate="%{y:.1f} %<extra>" + html.escape(title) + "</extra>",
@@ -115,7 +116,7 @@ def over_severity(table: pd.DataFrame, who: pd.DataFrame, chance: float, names: 
             y=100 * values,
             mode="lines+markers",
             name=html.escape(look.name),
-            line={"color": look.colour, "width": 2, "dash": DASHES.get(look.kind, "dashdot")},
+            line={"color": look.colour, "width": 2, "dash": DASHES[i % 6]},
             marker={"symbol": look.symbol, "size": 11, "color": look.colour},
             error_y=_bars(values, mine["low"].astype(float), mine["high"].astype(float), look.colour),
             hovertemplate="%{y:.1f} %<extra>" + html.escape(look.name) + "</extra>",
@@ -146,7 +147,7 @@ def holding(radii: pd.DataFrame, who: pd.DataFrame, dark: bool) -> go.Figure:
             y=[100 * float((mine > r).mean()) for r in steps],
             mode="lines+markers",
             name=html.escape(look.name),
-            line={"shape": "hv", "width": 2, "color": look.colour, "dash": DASHES.get(look.kind, "dashdot")},
+            line={"shape": "hv", "width": 2, "color": look.colour, "dash": DASHES[i % 6]},
             marker={"symbol": look.symbol, "size": 8, "color": look.colour},
             hovertemplate="beyond a radius of %{x:g}: %{y:.0f} %<extra>" + html.escape(look.name) + "</extra>",
         )
@@ -228,7 +229,7 @@ def group_map(groups: pd.DataFrame, dark: bool) -> go.Figure:
             customdata=[[[cell[c, k]["right"], cell[c, k]["images"]] for k in colours] for c in classes],
             hovertemplate="%{y} on %{x}: %{z:.1f} % (%{customdata[0]} of %{customdata[1]})<extra></extra>",
             hoverongaps=False,
-            colorbar={"title": "%", "thickness": 10, "tickfont": {"color": text}},
+            showscale=False,
         )
     )
     _layout(figure, min(110 + 28 * len(classes), 1600), text)
@@ -239,17 +240,16 @@ def group_map(groups: pd.DataFrame, dark: bool) -> go.Figure:
 
 
 def matrix(pairs: pd.DataFrame, who: pd.DataFrame, dark: bool) -> go.Figure:
-    """How often, in percent, examples made on a student (rows) fool another (columns, by the rows' numbers)."""
+    """How often, in percent, examples made on a student (rows) fool another (columns); both by their number."""
     text, _ = ink(dark)
     ids = list(who["student"])
     grid = pairs.pivot_table(index="made_on", columns="shown_to", values="fooled", dropna=False)
     grid = 100 * grid.reindex(index=ids, columns=ids).astype(float)
-    short = [n if len(n) <= 24 else f"{n[:23]}…" for n in who["observer"]]
     figure = go.Figure(
         go.Heatmap(
             z=grid.to_numpy(),
             x=[str(i + 1) for i in range(len(ids))],
-            y=[html.escape(f"{i + 1}  {name}") for i, name in enumerate(short)],
+            y=[str(i + 1) for i in range(len(ids))],
             zmin=0,
             zmax=100,
             colorscale=DARK if dark else PALE,
@@ -259,13 +259,13 @@ def matrix(pairs: pd.DataFrame, who: pd.DataFrame, dark: bool) -> go.Figure:
             texttemplate="%{text}",
             hovertemplate="made on %{y}, shown to %{x}: %{z:.1f} %<extra></extra>",
             hoverongaps=False,
-            colorbar={"title": "%", "thickness": 10, "tickfont": {"color": text}},
+            showscale=False,
         )
     )
     _layout(figure, 140 + 40 * len(ids), text)
     axis = {"type": "category", "showgrid": False, "zeroline": False, "tickfont": {"color": text, "size": 13}}
     figure.update_xaxes(side="top", title={"text": "Shown to", "font": {"color": text}}, **axis)
-    figure.update_yaxes(autorange="reversed", **axis)
+    figure.update_yaxes(autorange="reversed", title={"text": "Made on", "font": {"color": text}}, **axis)
     return figure
 
 
@@ -320,5 +320,5 @@ def _layout(figure: go.Figure, height: float, text: str) -> None:
         margin={"l": 8, "r": 8, "t": 22, "b": 8},
         font={"size": 14, "color": text},
         showlegend=True,
-        legend={"y": -70 / height, "yanchor": "top", "x": 0, "font": {"size": 13, "color": text}},
+        legend={"y": -110 / height, "yanchor": "top", "x": 0, "font": {"size": 13, "color": text}},
     )
