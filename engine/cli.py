@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
         args = _parser().parse_args(arguments)
-        args.run(args)
+        args.action(args)
         sys.stdout.flush()
     except Refused as refusal:
         print(f"{refusal}", file=sys.stderr)
@@ -731,7 +731,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str, under: Any = commands) -> Any:
         sub = under.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
+        sub.set_defaults(action=run)  # a name that no parameter has
         sub.add_argument("--json", action="store_true", help="Print one JSON value for machines.")
         return sub
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from engine.accel import pick_accel
+from engine.cli import main
 from engine.data import load
 from engine.data.base import Dataset
 from engine.errors import Refused
@@ -19,6 +20,7 @@ from engine.probes.answerer import Work, work_out
 from engine.probes.attribution import agreement, context, disagree, distilled, influence, maps, quality, sanity
 from engine.probes.attribution.asked import asked_class, asked_image, asked_students
 from engine.probes.attribution.specs import (
+    ATTRIBUTION,
     AgreementSpec,
     AttributionSpec,
     ContextSpec,
@@ -161,6 +163,8 @@ def test_what_can_be_asked_about(work, home):
     real = asked_image("test:5", student, work)
     assert torch.equal(real.pixels[0] * 255, data.test_images[5].float()) and real.label == int(data.test_labels[5])
     assert torch.equal(asked_image("train:2", student, work).pixels[0] * 255, data.train_images[2].float())
+    third = torch.nonzero(data.test_labels == 7)[2, 0]  # counted within its class
+    assert asked_image("test:7:2", student, work).index == int(third)
     made = asked_image(f"synthetic:{SET}:4", student, work)
     assert made.label == 2
     np.testing.assert_allclose(made.pixels[0], data.train_images[data.by_class[2][0]].float() / 255, atol=1e-5)
@@ -175,6 +179,8 @@ def test_what_can_be_asked_about(work, home):
     [
         ({"image": "test:100000"}, "count from 0"),
         ({"image": "test:-1"}, "no index"),
+        ({"image": "test:7:5000"}, "of class 7"),
+        ({"image": "test:giraffe:0"}, "There is no class"),
         ({"image": "somewhere"}, "names no image"),
         ({"image": "synthetic:none-of-that:0"}, "has made no set"),
         ({"image": "file:../../etc/passwd"}, "no name of a kept picture"),
@@ -409,6 +415,7 @@ def test_images_on_which_students_disagree_come_first(work):
     for row in table(answer, "answers"):
         said.setdefault(row["index"], set()).add(row["predicted"])
     assert all(len(said[row["index"]]) == row["answers"] for row in rows)
+    assert list(answer.images) == [f"image-{rank}" for rank in range(20)]
     only = disagree.answer(DisagreeSpec(students=f"{A},{B}", label="4", count=5), work)
     assert {row["true"] for row in table(only, "images")} == {4}
 
@@ -573,3 +580,13 @@ def test_context_can_be_cancelled(work, planted):
 
     with pytest.raises(Cancelled):
         context.answer(ContextSpec(students="both", images=20), Work(work.store, work.folder, tell))
+
+
+@pytest.mark.parametrize("probe", [probe.id for probe in ATTRIBUTION])
+def test_the_command_line_asks_every_probe(work, capsys, probe):
+    """Every flag reaches its probe, whose sentence comes back."""
+    more = ["--run", SET] if probe == "distilled-view" else []
+    assert main(["probe", probe, "--students", "student-nobody,student-none", *more]) == 2
+    said = capsys.readouterr().err
+    assert "no trained student" in said or "one student" in said
+    assert "inside" not in said
