@@ -552,7 +552,8 @@ def fooling(found: Answered, called: dict[str, str]) -> None:
         st.caption(
             " · ".join(f"**{i}** {name}" for i, name in enumerate(who["observer"], 1))
             + ". Percent of the images that both get right; "
-            f"{facts['attack'].upper()}, radius {facts['epsilon']:g}/255. The diagonal is the attack's success on the student it was made on."
+            f"{facts['attack'].upper()}, radius {facts['epsilon']:g}/255. The diagonal is the attack's success on the student it "
+            "was made on."
         )
     with right:
         measures = {"agreement": "Agreement on images as they are"}
