@@ -551,9 +551,8 @@ def fooling(found: Answered, called: dict[str, str]) -> None:
         )  # fmt: skip
         st.caption(
             " · ".join(f"**{i}** {name}" for i, name in enumerate(who["observer"], 1))
-            + ". Percent of the images that both get right; "
-            f"{facts['attack'].upper()}, radius {facts['epsilon']:g}/255. The diagonal is the attack's success on the student it "
-            "was made on."
+            + f". Percent of the images that both get right. {facts['attack'].upper()}, radius {facts['epsilon']:g}/255. "
+            "The diagonal is the success on the student that an attack was made on."
         )
     with right:
         measures = {"agreement": "Agreement on images as they are"}
