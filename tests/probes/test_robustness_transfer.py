@@ -100,13 +100,21 @@ def test_images_are_fitted_to_the_student():
     assert torch.equal(adapt(grey, 1, 16), grey)
 
 
-@pytest.mark.parametrize("network", ["lenet", "edge-popup", "resnet18-bn", "vit"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        "lenet",
+        "edge-popup",
+        pytest.param("resnet18-bn", marks=pytest.mark.slow),
+        pytest.param("vit", marks=pytest.mark.slow),
+    ],
+)
 def test_transfer_from_shapes_to_digits(work, network):
     shapes = load("shapes")
-    slow = network in ("resnet18-bn", "edge-popup", "vit")
+    short = network in ("resnet18-bn", "edge-popup", "vit")
     keep(work.store, "one", shapes, network)
     spec = TransferSpec(
-        students="student-one", target="digits", images=64, tested=40, steps=2 if slow else 40, rate=0.05
+        students="student-one", target="digits", images=64, tested=40, steps=2 if short else 40, rate=0.05
     )
     answer = transfer.answer(spec, work)
     row = answer.tables["students"][0]
@@ -114,7 +122,7 @@ def test_transfer_from_shapes_to_digits(work, network):
     assert row["h_score_shrunk"] <= row["h_score"] + 1e-9
     assert row["fixed"] > 0.25  # even random features tell digits apart better than chance
     assert [a["way"] for a in answer.tables["accuracy"]] == ["fixed", "tuned", "scratch"]
-    if not slow:
+    if not short:
         assert row["tuned"] > 0.25 and answer.tables["correlations"] == []
 
 
