@@ -551,7 +551,7 @@ def fooling(found: Answered, called: dict[str, str]) -> None:
         )  # fmt: skip
         st.caption(
             " · ".join(f"**{i}** {name}" for i, name in enumerate(who["observer"], 1))
-            + f". Percent of the images that both get right. {facts['attack'].upper()}, radius {facts['epsilon']:g}/255. "
+            + f". Percent of what both get right. {facts['attack'].upper()}, radius {facts['epsilon']:g}/255. "
             "The diagonal is the success on the student that an attack was made on."
         )
     with right:
