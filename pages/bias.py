@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from pages.components.shared import dataset_title, desk, store
 FIRST, MOST = 4, 8  # students shown when nothing was chosen; students that can be
 MOST_IN_STUDY, MOST_SETS = 40, 6
 FEW = 10  # usable decisions below which a marker is hollow
+LATE = 5.0  # seconds in which a browser may still send the address before
 REFERENCE = "ResNet-50"  # drawn beside people; the table has the other networks too
 SECTIONS = {
     "conflict": "Cue conflict",
@@ -67,7 +69,7 @@ def read_address(where: Store) -> None:
     """Take the page's state from the address when that was changed from outside. Sentences about what is wrong with it
     are kept until something is chosen: answers that arrive draw the page anew."""
     state, query = st.session_state, st.query_params.to_dict()
-    if "bias" in state and (not query or query == state.get("bias_written")):
+    if "bias" in state and (not query or query == state.get("bias_written") or late(query)):
         return
     values: dict[str, Any] = {name: ROWS[name].default for name in SETTINGS}
     values |= {"count": 300, "source": "auto", "section": "", "study": None, "dataset": "", "students": None}
@@ -103,6 +105,12 @@ def read_address(where: Store) -> None:
     state.pop("bias_written", None)
 
 
+def late(query: dict[str, str]) -> bool:
+    """Whether an address is one that this page has just left: a browser that is busy sends it for a while."""
+    left, since = st.session_state.get("bias_left", ({}, 0.0))
+    return query == left and time.monotonic() - since < LATE
+
+
 def write_address() -> None:
     """Put into the address what a reload or a shared link needs to show the same."""
     values = st.session_state.bias
@@ -113,8 +121,10 @@ def write_address() -> None:
             query[ROWS[name].key] = str(values[name])
     if values["study"] is not None:
         query["study"] = json.dumps(values["study"], separators=(",", ":"))
-    if query != st.session_state.get("bias_written", query):
+    before = st.session_state.get("bias_written", query)
+    if query != before:
         st.session_state.bias_problems = []
+        st.session_state.bias_left = (before, time.monotonic())
     st.session_state.bias_written = query
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
