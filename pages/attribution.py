@@ -125,11 +125,12 @@ def read_address(where: Store) -> list[str]:
         values["students"] = [id for id in query["students"].split(",") if id]
     image, kind = query.get("image", "test:0")[:200], query.get("image", "test:0").partition(":")[0]
     picks = {"test": ("class", "disagree"), "file": ("upload", "draw")}.get(kind, ("other",))
+    picks = picks if "image" in query else tuple(PICKS)
     values["pick"] = query["pick"] if query.get("pick") in picks else picks[0]
     if kind not in ("test", "train", "synthetic", "file"):
         problems.append(f"The link names no image with “{image[:40]}”; this is the first test image.")
         values["pick"], image = "class", "test:0"
-    values["images"] = {values["pick"]: image}
+    values["images"] = {values["pick"]: image} if "image" in query or values["pick"] == "class" else {}
     first = next((run for id in values["students"] or [] if (run := where.run(id))), None)
     values["dataset"] = query.get("dataset") or (first.dataset if first else "")
     state.attribution = values
