@@ -316,9 +316,12 @@ def shortcut(found: Answered, _: dict[str, str]) -> None:
     st.dataframe(
         pd.DataFrame(
             {
-                "Goes by position more often": contrasts["contrast"].str.replace(" - ", " than "),
+                "Goes by position more often": [_contrast(c, facts["sets"]) for c in contrasts["contrast"]],
                 "Difference": [f"{100 * d:+.1f} points" for d in contrasts["difference"]],
-                "95 % interval": [span(a, b) for a, b in zip(contrasts["low"], contrasts["high"], strict=True)],
+                "95 % interval": [
+                    "–" if pd.isna(a) else f"{100 * a:+.1f} to {100 * b:+.1f} points"
+                    for a, b in contrasts[["low", "high"]].itertuples(index=False)
+                ],
                 "Verdict": contrasts["verdict"],
             }
         ),
@@ -327,6 +330,12 @@ def shortcut(found: Answered, _: dict[str, str]) -> None:
     with st.container(horizontal=True):
         download(summary, "shortcut")
         download(students, "shortcut-students", "Download the students (CSV)")
+
+
+def _contrast(text: str, sets: dict[str, str]) -> str:
+    """“distilled - full” in words."""
+    one, other = text.split(" - ")
+    return f"{sets[one]} than {sets[other].lower()}"
 
 
 def subgroups(found: Answered, called: dict[str, str]) -> None:

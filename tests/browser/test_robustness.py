@@ -55,7 +55,7 @@ def test_students_are_questioned_in_each_section(page: Page, server: Server) -> 
     measure = page.get_by_role("button", name="Measure", exact=True)
     measure.click()
     for figure in ("lanes", "severity", "radii"):
-        expect(page.locator(f".st-key-robust_figure_{figure} .plot-container")).to_be_visible(timeout=60_000)
+        expect(page.locator(f".st-key-robust_figure_{figure} .plot-container")).to_be_visible(timeout=150_000)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the data (CSV)").click()
     rows = list(csv.DictReader(io.StringIO(download.value.path().read_text())))
@@ -80,7 +80,7 @@ def test_students_are_questioned_in_each_section(page: Page, server: Server) -> 
         expect(page.get_by_test_id("stAlert").filter(has_text="has not been measured")).to_be_visible()
         measure.click()
         for figure in figures:
-            expect(page.locator(f".st-key-robust_figure_{figure} .plot-container")).to_be_visible(timeout=60_000)
+            expect(page.locator(f".st-key-robust_figure_{figure} .plot-container")).to_be_visible(timeout=150_000)
         page.wait_for_timeout(700)
         assert overflow(page) == []
     assert questions(server) == before + 4
@@ -103,7 +103,7 @@ def test_without_students_there_is_the_shortcut_which_trains_its_own(page: Page,
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_test_id("stAlert").filter(has_text="Cancelled.")).to_be_visible()
     page.get_by_role("button", name="Try again").click()
-    expect(page.get_by_text("its students go by position in")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("of their answers, those of all images in")).to_be_visible(timeout=120_000)
     expect(page.locator(".st-key-robust_figure_shortcut .plot-container")).to_be_visible()
     expect(page.get_by_role("group", name="Distilled images of the first repeat")).to_be_visible()
     assert questions(server) == before + 1

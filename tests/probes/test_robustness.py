@@ -299,7 +299,7 @@ def test_what_a_distilled_set_does_to_the_shortcut_is_said_with_its_uncertainty(
         half = 4.302653 * np.std(differences, ddof=1) / 3**0.5
         assert contrast["high"] - contrast["difference"] == pytest.approx(half, rel=1e-5)
     headline = shortcut._headline(shortcut._summary(rows), shortcut._contrasts(rows))
-    assert word in headline and f"{np.mean(distilled):.0%}" in headline
+    assert word in headline and f"in {100 * np.mean(distilled):.0f} % of their answers" in headline
 
 
 def test_moons_are_a_dataset_that_can_be_distilled_from():

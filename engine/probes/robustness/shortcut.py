@@ -199,8 +199,8 @@ def _headline(summary: list[dict[str, Any]], contrasts: list[dict[str, Any]]) ->
     else:
         sentence = "At this number of repeats no difference between the distilled set and all images is significant."
     return (
-        f"{sentence} Where position and shape disagree, its students go by position in {own['mean']:.0%} of their "
-        f"answers, those of all images in {whole['mean']:.0%}."
+        f"{sentence} Where position and shape disagree, students of the distilled set go by position in "
+        f"{100 * own['mean']:.0f} % of their answers, those of all images in {100 * whole['mean']:.0f} %."
     )
 
 
