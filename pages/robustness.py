@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from pages.components.shared import dataset_title, desk, store
 from pages.components.student_form import WORDS
 
 FIRST, MOST = 4, 8  # students shown when nothing was chosen; students that can be
+LATE = 5.0  # seconds in which a browser may still send the address before
 SECTIONS = {
     "shortcut": "Shortcut",
     "subgroups": "Subgroups",
@@ -79,11 +81,12 @@ def targets(where: Store, dataset: str) -> list[str]:
 # ---- the address ----------------------------------------------------------------------------------------------------
 
 
-def read_address(there: list[str]) -> list[str]:
-    """Take the page's state from the address when that was changed from outside; sentences about what is wrong."""
+def read_address(there: list[str]) -> None:
+    """Take the page's state from the address when that was changed from outside. Sentences about what is wrong with it
+    are kept until something is chosen: answers that arrive draw the page anew."""
     state, query = st.session_state, st.query_params.to_dict()
-    if "robust" in state and (not query or query == state.get("robust_written")):
-        return []
+    if "robust" in state and (not query or query == state.get("robust_written") or late(query)):
+        return
     section, problems = query.get("section", ""), []
     if section not in SECTIONS:
         if section:
@@ -107,7 +110,14 @@ def read_address(there: list[str]) -> list[str]:
         "values": {section: values},
         "view": {name: query.get(name, "") for name in VIEWS.get(section, ())},
     }
-    return problems
+    state.robust_problems = problems
+    state.robust_left = (query, time.monotonic())
+
+
+def late(query: dict[str, str]) -> bool:
+    """Whether an address is one that this page has just left: a browser that is busy sends it for a while."""
+    left, since = st.session_state.get("robust_left", ({}, 0.0))
+    return query == left and time.monotonic() - since < LATE
 
 
 def write_address() -> None:
@@ -121,6 +131,10 @@ def write_address() -> None:
     values = now["values"].get(section, {})
     query |= {r.key: str(values[r.name]) for r in rows(section) if values.get(r.name, r.default) != r.default}
     query |= {name: now["view"][name] for name in VIEWS.get(section, ()) if now["view"].get(name)}
+    before = st.session_state.get("robust_written", query)
+    if query != before:
+        st.session_state.robust_problems = []
+        st.session_state.robust_left = (before, time.monotonic())
     st.session_state.robust_written = query
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
@@ -678,7 +692,8 @@ def page() -> None:
     st.title("Robustness")
     st.write("What do students of a handful of images go by, what makes them fail, and what else are they good for?")
     there = datasets(where)
-    for problem in read_address(there):
+    read_address(there)
+    for problem in state.robust_problems:
         st.warning(problem)
     if state.get("robust_section") not in SECTIONS:
         state.robust_section = state.robust["section"]
