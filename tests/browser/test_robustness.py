@@ -95,7 +95,7 @@ def test_without_students_there_is_the_shortcut_which_trains_its_own(page: Page,
     go(page, server, "/robustness", section="fooling")
     expect(page.get_by_text("No student is trained yet")).to_be_visible()
     expect(page.get_by_role("link", name="Train a student")).to_be_visible()
-    go(page, server, "/robustness", n=2, r=2, st=1, tr=60, w=8)
+    go(page, server, "/robustness", n=2, r=1, st=1, tr=60, w=8, net="mlp")
     settled(page)
     before = questions(server)
     button = page.get_by_role("button", name="Train and measure")
@@ -103,7 +103,7 @@ def test_without_students_there_is_the_shortcut_which_trains_its_own(page: Page,
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_test_id("stAlert").filter(has_text="Cancelled.")).to_be_visible()
     page.get_by_role("button", name="Try again").click()
-    expect(page.get_by_text("of their answers, those of all images in")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("of their answers, those of all images in")).to_be_visible(timeout=240_000)
     expect(page.locator(".st-key-robust_figure_shortcut .plot-container")).to_be_visible()
     expect(page.get_by_role("group", name="Distilled images of the first repeat")).to_be_visible()
     assert questions(server) == before + 1
