@@ -262,16 +262,10 @@ def who_of(found: Answered, called: dict[str, str]) -> pd.DataFrame:
 def image_form(students: list[str], known: dict[str, Facts]) -> str:
     """Choose an image; how probes name it, or nothing as long as there is none."""
     values, facts = st.session_state.attribution, known[students[0]]
-    key = "attribution_pick"
-    if key not in st.session_state and values["pick"] in PICKS:
-        st.session_state[key] = values["pick"]
-    picked = st.segmented_control("Image", list(PICKS), format_func=PICKS.get, key=key)
-    values["pick"] = picked or "other"
-    if picked is None:
-        if "other" not in values["images"]:
-            st.caption("Choose above where the image comes from.")
-        else:
-            st.caption(f"From the link: {values['images']['other']}")
+    words = {**PICKS, "other": "From the link"} if "other" in values["images"] else PICKS
+    picked = one_of("pick", words, "Image", hide=False)
+    if picked == "other":
+        st.caption(values["images"]["other"])
     else:
         chooser = {"class": by_class, "disagree": by_disagreement, "upload": by_upload, "draw": by_drawing}[picked]
         try:

@@ -58,7 +58,7 @@ def test_maps_of_two_students_and_the_method_that_suits_only_one(page: Page, ser
     index = int(torch.nonzero(data.test_labels == 3)[2])
     image = (data.test_images[index : index + 1].float() / 255).requires_grad_()
     cards = page.locator(".maps figure")
-    expect(cards).to_have_count(3, timeout=60_000)
+    expect(cards).to_have_count(3, timeout=150_000)
     expect(cards.nth(0)).to_contain_text(f"Test image {index} of Digits")
     rows = table(page, "Maps (CSV)")
     for i, student in enumerate(students):
@@ -83,11 +83,11 @@ def test_maps_of_two_students_and_the_method_that_suits_only_one(page: Page, ser
     expect(cards.nth(0)).to_contain_text(f"Test image {index} of Digits")
 
     page.get_by_role("button", name="Sanity check").click()
-    expect(page.get_by_text(re.compile("with all weights random"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile("with all weights random"))).to_be_visible(timeout=90_000)
     assert [row["layer"] for row in table(page, "Download the data (CSV)")][0] == "trained"
 
     page.get_by_role("radio", name="Disputed").click()
-    expect(page.get_by_text(re.compile(r"Of 360 test images they answer .* differently"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile(r"Of 360 test images they answer .* differently"))).to_be_visible(timeout=90_000)
     page.wait_for_url(re.compile(r"image=test%3A\d+(&|$)"))
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(700)  # charts find their size after the first drawing
@@ -100,7 +100,7 @@ def test_maps_of_two_students_and_the_method_that_suits_only_one(page: Page, ser
 def test_a_drawing_a_painted_mask_and_the_images_that_did_it(page: Page, server: Server, idle: Store) -> None:
     student = keep(server, 2, "full", "Plum", "lenet")
     go(page, server, "/attribution", dataset="digits", students=student.id, m="saliency", pick="draw", image="file:x")
-    expect(page.get_by_text("That is no name of a kept picture")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("That is no name of a kept picture")).to_be_visible(timeout=90_000)
     board = page.get_by_role("application")
     box = board.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 30)
@@ -108,7 +108,7 @@ def test_a_drawing_a_painted_mask_and_the_images_that_did_it(page: Page, server:
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 60, steps=4)
     page.mouse.up()
     cards = page.locator(".maps figure")
-    expect(cards.nth(0)).to_contain_text("Your picture", timeout=60_000)
+    expect(cards.nth(0)).to_contain_text("Your picture", timeout=90_000)
     page.wait_for_url(re.compile(r"image=file%3A[0-9a-f]{24}\.png"))
     colours = (
         cards.nth(0)
@@ -122,22 +122,22 @@ def test_a_drawing_a_painted_mask_and_the_images_that_did_it(page: Page, server:
     assert colours[0] > 200 and colours[1] == 0, "a white stroke down the middle of a black picture"
 
     page.get_by_role("radio", name="Object or context?").click()
-    expect(page.get_by_text("Paint over the object on the left")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Paint over the object on the left")).to_be_visible(timeout=90_000)
     mask = page.get_by_role("application", name="Paint over the object")
     mask.focus()
     for key in ("Space", *["ArrowDown"] * 4, "Space"):  # a stroke from the middle downwards
         mask.press(key)
     page.get_by_role("button", name="Use this mask").click()
-    expect(page.get_by_role("img", name="An image under the five conditions")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("img", name="An image under the five conditions")).to_be_visible(timeout=90_000)
     rows = table(page, "Download the data (CSV)")
     assert {row["subset"] for row in rows} == {"all"} and len(rows) == 5, "nobody knows what the drawing is"
     assert 0.03 < float(rows[0]["area"]) < 0.25
 
     page.get_by_role("radio", name="Which training image did it?").click()
-    expect(page.get_by_text("1,000 of its 1,437 training images were looked at").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("1,000 of its 1,437 training images were looked at").first).to_be_visible(timeout=90_000)
     rows = table(page, "Download the data (CSV)")
     assert {row["direction"] for row in rows} == {"up", "down", "similar"}
     page.reload()
-    expect(page.get_by_role("img", name="Nearest in feature space")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("img", name="Nearest in feature space")).to_be_visible(timeout=90_000)
     settled(page)
     idle.delete(student.id)
