@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
 from engine.probes.bias.specs import BiasSpec, ConsistencySpec, FiveSpec, StudySpec
-from engine.probes.desk import VERSION, digest_of
+from engine.probes.desk import digest_of, question_of
 from engine.runs.store import Store
 from engine.spec import METHODS, Parameter, allowed, build_spec, parameters
 from pages.components import comparison, cues, form, reports, student_form
@@ -397,8 +397,7 @@ def study_result(values: dict[str, Any], wanted: bool) -> None:
     except Refused as refused:
         st.error(str(refused))
         return
-    question = {"version": VERSION, "probe": "bias-study", "spec": spec.model_dump(mode="json")}
-    if not wanted and desk().look(digest_of(question)).status == "unknown":
+    if not wanted and desk().look(digest_of(question_of("bias-study", spec))).status == "unknown":
         st.info(f"These networks are not trained yet. That takes up to {spec.minutes:g} minutes.")
         if not st.button("Run this study", type="primary", icon=":material/play_arrow:"):
             return
