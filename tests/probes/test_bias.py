@@ -163,7 +163,7 @@ def test_what_is_taken_away_is_gone():
 def taught(tie, seed=0):
     """The shape bias, on cue conflict, of a small network trained on shapes of one ``tie``."""
     made = make_shapes(100, 5, tie)
-    module = fit(made.images, made.labels, load_shapes(), "convnet", seed=seed, steps=180, accel=CPU, width=24)
+    module = fit(made.images, made.labels, load_shapes(), "convnet", seed=seed, steps=150, accel=CPU, width=24)
     stimuli = make_shapes(30, 77, "conflict")
     decisions, _ = decide(as_student(module, load_shapes(), tie), stimuli.images)
     return shape_bias(decisions, stimuli.shapes.numpy(), stimuli.textures.numpy())
