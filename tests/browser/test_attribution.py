@@ -73,7 +73,7 @@ def test_maps_of_two_students_and_the_method_that_suits_only_one(page: Page, ser
 
     page.get_by_role("combobox", name="Method").click()
     page.get_by_role("option", name="DeepLift").click()
-    expect(cards.nth(2)).to_contain_text("no rule for the normalisation layers of convnet")
+    expect(cards.nth(2)).to_contain_text("no rule for the normalisation layers of convnet", timeout=90_000)
     expect(cards.nth(2).locator("img")).to_have_count(0)
     expect(cards.nth(1).locator("img")).to_have_count(2)
     expect(cards.nth(1)).to_contain_text("Completeness gap")
@@ -114,7 +114,8 @@ def test_a_drawing_a_painted_mask_and_the_images_that_did_it(page: Page, server:
         cards.nth(0)
         .locator("img")
         .evaluate(
-            "i => {const c = document.createElement('canvas').getContext('2d'); c.drawImage(i, 0, 0);"
+            "async i => {await i.decode(); const c = document.createElement('canvas').getContext('2d');"
+            " c.canvas.width = i.naturalWidth; c.canvas.height = i.naturalHeight; c.drawImage(i, 0, 0);"
             " const at = (x, y) => c.getImageData(x * i.naturalWidth, y * i.naturalHeight, 1, 1).data[0];"
             " return [at(0.5, 0.5), at(0.05, 0.5)];}"
         )
