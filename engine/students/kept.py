@@ -118,7 +118,7 @@ def load_student(store: Store, id: str, accel: Accel) -> Student:
 
 
 def _checked(facts: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of ``make_network`` in a student's facts, none out of range; raises what a wrong kind of value raises.
+    """The arguments of ``make_network`` in a student's facts, none out of range; raises what wrong values raise.
 
     The files may come from elsewhere: no number in them decides how much memory is taken before it was looked at.
     """
