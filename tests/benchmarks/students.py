@@ -71,7 +71,7 @@ def difference(a: list[float], b: list[float]) -> str:
     return f"p = {p:.3f}" + ("" if p < 0.05 else ", not significant")
 
 
-def measure(dataset: str, source: str | None, seeds: int, kept: Kept) -> None:
+def measure(dataset: str, source: str | None, seeds: int, networks: list[str], kept: Kept) -> None:
     """Everything about one dataset, printed as tables."""
     preset, protocol, stimuli = PLANS[dataset]
     values = PRESETS[preset].values
@@ -131,6 +131,8 @@ def measure(dataset: str, source: str | None, seeds: int, kept: Kept) -> None:
             cells.append(f"{statistics.fmean(found):.2f} ({min(found):.2f} to {max(found):.2f})" if found else "")
         print(f"| {SOURCES[a]} | " + " | ".join(cells) + " |")
 
+    if not networks:
+        return
     print(f"\n| accuracy of other networks, {dataset}, % | distilled | random real | |\n|---|---|---|---|")
     random_set = limbeck_home() / "acceptance" / f"{dataset}-random-{ipc}"
     random_set.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +140,7 @@ def measure(dataset: str, source: str | None, seeds: int, kept: Kept) -> None:
         f"{dataset} random set",
         lambda: engine("baseline", "--dataset", dataset, "--kind", "random", "--ipc", ipc, "--out", random_set),
     )
-    for network in NETWORKS:
+    for network in networks:
         found = {}
         for kind, where in (("distilled", run), ("random", random_set)):
             command = ["evaluate", where, "--dataset", dataset, "--network", network, "--protocol", "dc"]
@@ -153,13 +155,14 @@ def main() -> None:
     parser.add_argument("--dataset", nargs="*", default=list(PLANS), choices=list(PLANS))
     parser.add_argument("--set", nargs="*", default=[], help="dataset=RUN: a set that was distilled before")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), help="other networks to train; none: nothing")
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     kept = Kept(args.out or limbeck_home() / "students.json")
     named = dict(text.split("=", 1) for text in args.set)
     for dataset in args.dataset:
         try:
-            measure(dataset, named.get(dataset), args.seeds, kept)
+            measure(dataset, named.get(dataset), args.seeds, args.networks, kept)
         except subprocess.CalledProcessError as error:
             sys.exit(f"{' '.join(map(str, error.cmd[3:]))} failed.")
 
