@@ -797,7 +797,7 @@ def _parser() -> argparse.ArgumentParser:
     group = commands.add_parser("probe", help=text, description=text)
     probes = group.add_subparsers(metavar="PROBE", required=True)
     for info in PROBES.values():
-        sub = command(info.id, probe, f"{info.title}. {info.about}", probes)
+        sub = command(info.id, probe, f"{info.title.rstrip('?')}. {info.about}", probes)
         sub.set_defaults(probe=info.id)
         _add_flags(sub, parameters(info.spec))
         sub.add_argument("--out", metavar="FOLDER", help="Also write tables as CSV, and pictures, into this folder.")
