@@ -189,12 +189,13 @@ def one_of(name: str, words: dict[str, str], label: str, hide: bool = True) -> s
     if st.session_state.attribution[name] not in words:
         st.session_state.attribution[name] = next(iter(words))
         st.session_state.pop(f"attribution_{name}", None)
+    before = st.session_state.attribution[name]
     return field(
         name,
         lambda key: st.segmented_control(
             label, list(words), format_func=words.get, key=key, required=True,
             label_visibility="collapsed" if hide else "visible",
-        ),
+        ) or before,  # a busy browser may send that nothing is chosen
     )  # fmt: skip
 
 

@@ -594,7 +594,7 @@ def page() -> None:
         lambda key: st.segmented_control(
             "What is asked", list(SECTIONS), format_func=SECTIONS.get, key=key, required=True,
             label_visibility="collapsed",
-        ),
+        ) or "conflict",  # a busy browser may send that nothing is chosen
     )  # fmt: skip
 
     if section == "study":

@@ -213,7 +213,7 @@ def numbers(table: pd.DataFrame, dataset: str) -> None:
     chosen = st.segmented_control(
         "Protocol and network of the chart", list(groups), key="compare_protocol", required=True,
         help="Numbers of two protocols are never drawn together.",
-    )  # fmt: skip
+    ) or next(iter(groups))  # fmt: skip
     remember(protocol=chosen)
     st.plotly_chart(
         comparison.chart(table, groups[chosen], dark=st.context.theme.type == "dark"),

@@ -700,7 +700,7 @@ def page() -> None:
     section = st.segmented_control(
         "What is asked", list(SECTIONS), format_func=SECTIONS.get, key="robust_section", required=True,
         label_visibility="collapsed",
-    )  # fmt: skip
+    ) or state.robust["section"]  # fmt: skip  # a busy browser may send that nothing is chosen
     state.robust["section"] = section
     st.markdown(LEADS[section])
 
