@@ -22,8 +22,10 @@ from typing import Any, NoReturn
 
 from engine.errors import Refused
 from engine.home import limbeck_home
+from engine.methods import METHODS
 from engine.probes.specs import PROBES
-from engine.spec import BASELINES, METHODS, SPECS, Parameter, allowed, build_spec, parameters
+from engine.spec import BASELINES, SPECS, build_spec
+from engine.table import Parameter, allowed, parameters
 
 QUICK_DEFAULTS = {"students": 0}  # on the command line, evaluating is a command of its own
 

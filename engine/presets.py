@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.spec import METHODS, RunSpec, build_spec
+from engine.methods import METHODS
+from engine.spec import RunSpec, build_spec
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ import pytest
 
 from engine import cli
 from engine.data import catalogue
+from engine.methods import METHODS
 from engine.runs.store import Store
-from engine.spec import METHODS, SPECS, build_spec, parameters
+from engine.spec import SPECS, build_spec
 from engine.synthetic import load_synthetic
+from engine.table import parameters
 from tests.runs import fakes
 
 ROOT = Path(__file__).parents[1]

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from engine.distill.base import Distiller, Diverged, StepReport
-from engine.spec import METHODS
+from engine.methods import METHODS
 
 __all__ = ["Distiller", "Diverged", "StepReport", "make_distiller"]
 

@@ -29,8 +29,9 @@ from engine.distill.bank import Bank
 from engine.distill.base import StepReport, check_finite
 from engine.distill.images import class_batch, finished, initial_images, network_key, new_seed, to_space, whitening
 from engine.errors import Refused
+from engine.methods import BANK_NEEDS_IPC_1, DCParameters
 from engine.networks import make_network
-from engine.spec import BANK_NEEDS_IPC_1, DCParameters, RunSpec
+from engine.spec import RunSpec
 from engine.synthetic import SyntheticSet
 
 NET_LR = 0.01  # plain SGD on the network, inside one trajectory

@@ -26,8 +26,9 @@ from engine.data.base import Dataset
 from engine.distill.bank import Bank
 from engine.distill.base import StepReport, check_finite
 from engine.distill.images import class_batch, finished, initial_images, network_key, new_seed, to_space, whitening
+from engine.methods import DMParameters
 from engine.networks import make_network
-from engine.spec import DMParameters, RunSpec
+from engine.spec import RunSpec
 from engine.synthetic import SyntheticSet
 
 

@@ -24,8 +24,9 @@ from engine.accel import Accel
 from engine.data.base import Dataset
 from engine.distill.base import StepReport, check_finite
 from engine.distill.images import centred_labels, finished, initial_images, network_key, new_seed, to_space, whitening
+from engine.methods import FRePoParameters
 from engine.networks import make_network
-from engine.spec import FRePoParameters, RunSpec
+from engine.spec import RunSpec
 from engine.synthetic import SyntheticSet
 
 RIDGE = 1e-6  # relative to the mean of the kernel's diagonal, as in the paper's code

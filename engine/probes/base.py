@@ -11,7 +11,7 @@ from pydantic import BaseModel
 class ProbeInfo:
     """A probe as pages, help texts and the command line show it.
 
-    ``spec``: its table of parameters, made with ``engine.spec.field``. ``module``: where ``answer(spec, work)`` is; it
+    ``spec``: its table of parameters, made with ``engine.table.field``. ``module``: where ``answer(spec, work)`` is; it
     may import torch, and is imported only where questions are answered.
     """
 

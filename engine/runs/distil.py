@@ -15,13 +15,15 @@ from engine import distill
 from engine.accel import pick_accel
 from engine.distill.base import Distiller, Diverged
 from engine.errors import Refused
+from engine.methods import METHODS
 from engine.runs import checkpoint
 from engine.runs.evaluating import evaluate_and_keep
 from engine.runs.film import Film, write_result
 from engine.runs.job import Job, read_data
 from engine.runs.live import Live
-from engine.spec import METHODS, RunSpec, parameters
+from engine.spec import RunSpec
 from engine.synthetic import SyntheticSet
+from engine.table import parameters
 
 CHECKPOINT_EVERY = 20.0  # seconds, and more often while a run is young
 METRIC_EVERY = 0.2  # seconds, and longer in long runs

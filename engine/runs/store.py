@@ -26,8 +26,9 @@ from pydantic import BaseModel
 
 from engine.errors import Refused
 from engine.home import limbeck_home
+from engine.methods import METHODS
 from engine.runs.process import alive, signature
-from engine.spec import BASELINES, METHODS
+from engine.spec import BASELINES
 
 STATUSES = ("queued", "running", "paused", "done", "stopped", "failed", "interrupted")
 FINISHED = ("done", "stopped", "failed")

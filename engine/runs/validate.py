@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from engine.data.catalogue import FOLDER, availability
 from engine.data.folder_check import opened
 from engine.errors import Refused
-from engine.spec import BANK_NEEDS_IPC_1, BASELINES, StudentSpec
+from engine.methods import BANK_NEEDS_IPC_1
+from engine.spec import BASELINES, StudentSpec
 
 TENSOR_FILES = (".pt", ".pth", ".npz")  # images and labels that do not say which dataset they stand for
 

@@ -10,7 +10,8 @@ from engine.data.base import Dataset
 from engine.distill import Diverged, make_distiller
 from engine.distill.bank import Bank
 from engine.errors import Refused
-from engine.spec import METHODS, build_spec
+from engine.methods import METHODS
+from engine.spec import build_spec
 
 SMALL = {"dataset": "tiny", "network": "convnet", "width": 8, "depth": 2, "deterministic": True, "batch_real": 16}
 VARIANTS = [

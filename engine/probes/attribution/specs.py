@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engine.probes.base import ProbeInfo
-from engine.spec import _Frozen, field
+from engine.table import Frozen, field
 
 # ---- methods ---------------------------------------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ IMAGE_HELP = (
 TARGET_HELP = "The answer that is explained: predicted (each student's own), true (the image's class), or a class."
 
 
-class _Asked(_Frozen):
+class _Asked(Frozen):
     """Which students."""
 
     students: str = field(

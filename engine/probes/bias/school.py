@@ -15,11 +15,12 @@ from engine.data.shapes import make_shapes
 from engine.data.stylise import stylised
 from engine.distill import Diverged, make_distiller
 from engine.errors import Refused
+from engine.methods import METHODS
 from engine.networks import STUDENT_NETWORKS
 from engine.probes.answerer import Work
 from engine.probes.bias.specs import StudySpec
 from engine.probes.bias.stimuli import network_name, teacher_for
-from engine.spec import METHODS, build_spec
+from engine.spec import build_spec
 from engine.students.fit import as_student, fit, shortened, train_one
 from engine.students.kept import Student
 from engine.students.train import make_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from engine.probes.base import ProbeInfo
-from engine.spec import _Frozen, field
+from engine.table import Frozen, field
 
 SOURCES = ("auto", "shapes", "fourier", "style", "geirhos")
 CONSISTENCY_SOURCES = ("auto", "test", "shapes", "fourier", "style", "geirhos")
@@ -55,7 +55,7 @@ def _steps() -> int:
     return field(40, "Transfer steps", "ts", "Steps that move the pixels in style transfer.", True, ge=1, le=500)
 
 
-class BiasSpec(_Frozen):
+class BiasSpec(Frozen):
     """Shape bias of students on cue-conflict stimuli."""
 
     students: str = _students(8)
@@ -67,7 +67,7 @@ class BiasSpec(_Frozen):
     seed: int = _seed()
 
 
-class FiveSpec(_Frozen):
+class FiveSpec(Frozen):
     """Accuracy of students on originals, greyscale, silhouettes, edges and textures."""
 
     students: str = _students(8)
@@ -84,7 +84,7 @@ class FiveSpec(_Frozen):
     seed: int = _seed()
 
 
-class ConsistencySpec(_Frozen):
+class ConsistencySpec(Frozen):
     """Whether students, people and other networks err on the same images."""
 
     students: str = _students(12)
@@ -98,7 +98,7 @@ class ConsistencySpec(_Frozen):
     seed: int = _seed()
 
 
-class StudySpec(_Frozen):
+class StudySpec(Frozen):
     """Trains students in different ways and measures the shape bias of each."""
 
     dataset: str = field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from engine.probes.base import ProbeInfo
-from engine.spec import _Frozen, field
+from engine.table import Frozen, field
 
 _HOME = "engine.probes.robustness"
 
@@ -29,7 +29,7 @@ def _images(default: int, most: int = 10_000) -> Any:
     return field(default, "Test images", "n", "Test images looked at, drawn at random.", ge=10, le=most)
 
 
-class ShortcutSpec(_Frozen):
+class ShortcutSpec(Frozen):
     """Stars and moons: does a distilled set carry the shortcut of its training images over?"""
 
     method: Literal["dm", "dc"] = field("dm", "Method", "m", "The distillation method.")
@@ -67,7 +67,7 @@ class ShortcutSpec(_Frozen):
     seed: int = _seed()
 
 
-class SubgroupsSpec(_Frozen):
+class SubgroupsSpec(Frozen):
     """Groups of test images by class and by the colour of their background: who is left behind?"""
 
     students: str = _students()
@@ -83,7 +83,7 @@ class SubgroupsSpec(_Frozen):
     seed: int = _seed()
 
 
-class RobustnessSpec(_Frozen):
+class RobustnessSpec(Frozen):
     """Accuracy under common corruptions and adversarial attacks."""
 
     students: str = _students()
@@ -112,7 +112,7 @@ class RobustnessSpec(_Frozen):
     seed: int = _seed()
 
 
-class TransferSpec(_Frozen):
+class TransferSpec(Frozen):
     """What a student has learned, put to use on another dataset: foretold by scores, and measured."""
 
     students: str = _students()
@@ -139,7 +139,7 @@ class TransferSpec(_Frozen):
     seed: int = _seed()
 
 
-class FoolingSpec(_Frozen):
+class FoolingSpec(Frozen):
     """Adversarial examples made on one student, shown to the others."""
 
     students: str = _students()
