@@ -12,11 +12,12 @@ import streamlit as st
 from engine.bundle import export_zip
 from engine.data.catalogue import availability
 from engine.errors import Refused
+from engine.methods import METHODS
 from engine.presets import PRESETS
 from engine.runs.store import Event, Run
 from engine.runs.validate import check
-from engine.spec import METHODS, RunSpec, build_spec
-from pages.components import charts
+from engine.spec import RunSpec, build_spec
+from pages.components import charts, drawing
 from pages.components.form import WORDS, form, read_address, set_values, write_address
 from pages.components.player import player
 from pages.components.shared import dataset_title, executor, store
@@ -162,6 +163,7 @@ def how_it_works(method: str) -> None:
     info = METHODS[method]
     with st.expander(f"How {info.name.lower()} works", icon=":material/function:"):
         st.write(info.idea)
+        drawing.draw(info)
         st.latex(info.equation)
         st.caption(info.paper)
 
