@@ -24,7 +24,9 @@ from engine.errors import Refused
 FORMAT = 1
 MAX_IMAGES = 20_000
 MAX_SIDE = 256
+MAX_STEPS = 1000
 KINDS = ("distilled", "random", "selected", "summarised", "imported")
+INITIALS = ("fixed", "random", "fixed-pretrained", "random-pretrained")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +86,43 @@ def fit_zca(images: Tensor, ratio: float = 0.1, rank: int = 512) -> ZCA:
 
 
 @dataclass(frozen=True, eq=False)
+class Start:
+    """The initial network, or the kind of them, that a set's learned steps begin at.
+
+    ``initial``: one of ``INITIALS``. ``network``, ``width`` and ``depth`` as ``make_network`` takes them. Pre-trained
+    networks have learned the dataset ``source`` for ``source_steps`` steps. ``weights``, by parameter, of the kinds
+    that are fixed: such a set is worth something from these very weights only.
+    """
+
+    initial: str
+    network: str
+    width: int
+    depth: int
+    source: str = ""
+    source_steps: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        limits = ((self.width, 1, 512), (self.depth, 1, 5), (self.source_steps, 0, 100_000))
+        if self.initial not in INITIALS or not all(type(n) is int and low <= n <= high for n, low, high in limits):
+            raise Refused("The synthetic set does not say properly which initial network it was made for.")
+        if self.fixed != bool(self.weights) or not all(bool(torch.isfinite(w).all()) for w in self.weights.values()):
+            raise Refused("The synthetic set needs the finite weights of the initial network that it was made for.")
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is one network, with the same weights each time."""
+        return self.initial.startswith("fixed")
+
+
+@dataclass(frozen=True, eq=False)
 class SyntheticSet:
     """Images with labels, and what is needed to train on them.
 
     Shapes: ``images`` (N, C, H, W) float32 in the space students see (normalised by ``mean``/``std``, then whitened
     where ``zca`` is set); ``labels`` (N,) int64 for hard labels, or (N, K) float32 for soft ones, which need not sum
-    to one; ``step_sizes`` (T,) float32 where the set was distilled for T steps of plain gradient descent.
+    to one; ``step_sizes`` (T,) float32 where the set was distilled for T steps of plain gradient descent from ``start``.
+    The steps take the images in ``turns``: step t sees image n when t = n modulo ``turns``.
 
     ``dataset``: id of the dataset it stands for. ``kind``: one of ``KINDS``. ``protocol``: the protocol it was made
     for. ``provenance``: free-form JSON (spec, steps, seconds, versions, source file).
@@ -105,6 +138,8 @@ class SyntheticSet:
     protocol: str = "dc"
     zca: ZCA | None = None
     step_sizes: Tensor | None = None
+    turns: int = 1
+    start: Start | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -121,6 +156,13 @@ class SyntheticSet:
             raise Refused(f"Hard labels must lie between 0 and {k - 1}.")
         if len(self.mean) != self.images.shape[1] or len(self.std) != self.images.shape[1] or min(self.std) <= 0:
             raise Refused("Mean and standard deviation need one number per channel, the latter above zero.")
+        sizes = self.step_sizes
+        if sizes is not None:
+            shaped = sizes.dtype == torch.float32 and sizes.ndim == 1 and 0 < len(sizes) <= MAX_STEPS
+            if not shaped or not bool(torch.isfinite(sizes).all()):
+                raise Refused(f"Step sizes must be 1 to {MAX_STEPS} finite float32 numbers.")
+        if type(self.turns) is not int or self.turns < 1 or n % self.turns:
+            raise Refused(f"The images cannot be taken in {self.turns} turns: {n} is no multiple of that.")
         if self.kind not in KINDS:
             raise Refused(f"A synthetic set's kind must be one of {', '.join(KINDS)}.")
 
@@ -165,6 +207,10 @@ class SyntheticSet:
         }
         if self.step_sizes is not None:
             tensors["step_sizes"] = self.step_sizes
+            meta["turns"] = self.turns
+        if self.start is not None:
+            tensors |= {f"start.{name}": weight for name, weight in self.start.weights.items()}
+            meta["start"] = {k: v for k, v in vars(self.start).items() if k != "weights"}
         if self.zca is not None:
             tensors |= {
                 "zca.components": self.zca.components,
@@ -192,6 +238,10 @@ def load_synthetic(folder: Path) -> SyntheticSet:
         zca = None
         if "zca_base" in meta:
             zca = ZCA(tensors["zca.components"], tensors["zca.gains"], float(meta["zca_base"]), tensors["zca.centre"])
+        start = None
+        if "start" in meta:
+            weights = {k.removeprefix("start."): w for k, w in tensors.items() if k.startswith("start.")}
+            start = Start(**meta["start"], weights=weights)
         return SyntheticSet(
             images=tensors["images"],
             labels=tensors["labels"],
@@ -203,6 +253,8 @@ def load_synthetic(folder: Path) -> SyntheticSet:
             protocol=meta["protocol"],
             zca=zca,
             step_sizes=tensors.get("step_sizes"),
+            turns=meta.get("turns", 1),
+            start=start,
             provenance=dict(meta.get("provenance", {})),
         )
     except FileNotFoundError:
