@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -78,6 +79,14 @@ class Dataset:
         """Per class, the indices (int64) of the training images that methods and baselines may use."""
         labels = self.train_labels[self.distil_indices]
         return tuple(self.distil_indices[labels == c] for c in range(len(self.classes)))
+
+    @cached_property
+    def digest(self) -> str:
+        """What the training images, their labels and their scale are known by, on disk: 24 hexadecimal digits."""
+        digest = hashlib.sha256(self.train_images.contiguous().numpy())
+        digest.update(self.train_labels.contiguous().numpy())
+        digest.update(repr((self.mean, self.std)).encode())
+        return digest.hexdigest()[:24]
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 images (..., C, H, W) as float32, scaled to [0, 1], minus ``mean``, over ``std``."""

@@ -15,11 +15,16 @@ from engine.synthetic import SyntheticSet
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did: its number (from 1), the loss, and further named scalars."""
+    """What one step did: its number (from 1), the loss, and further named scalars.
+
+    A step that only prepared others has no loss and the number of the last one that had (0 at first). ``note``: what
+    is being prepared, for people.
+    """
 
     step: int
-    loss: float
+    loss: float | None
     extras: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 class Distiller(Protocol):
@@ -35,7 +40,10 @@ class Distiller(Protocol):
         ...
 
     def step(self) -> StepReport:
-        """One update of the synthetic images. Raises ``Diverged`` when the loss is not finite."""
+        """One update of the synthetic images, or about a second's work towards the first.
+
+        Raises ``Diverged`` when the loss is not finite.
+        """
         ...
 
     def synthetic(self) -> SyntheticSet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import torch
@@ -45,8 +44,7 @@ def whitening(data: Dataset) -> ZCA:
     """ZCA fitted to the training images that methods may use; kept on disk, for the covariance takes seconds."""
     images = data.train_images[data.distil_indices]
     images = data.normalise(images[torch.linspace(0, len(images) - 1, min(len(images), 10_000)).long()])
-    digest = hashlib.sha256(data.train_images[:: max(1, len(data.train_images) // 64)].numpy().tobytes()).hexdigest()
-    path = cache_folder("zca") / f"{digest[:24]}-{len(images)}.safetensors"
+    path = cache_folder("zca") / f"{data.digest}-{len(images)}.safetensors"
     if path.exists():
         kept = load_file(path)
         return ZCA(kept["components"], kept["gains"], float(kept["base"]), kept["centre"])

@@ -5,10 +5,10 @@ Plain gradient descent w_{t+1} = w_t - r_t ∇L(w_t; x_t, y_t) maps a gradient �
 
     λ_t = λ_{t+1} - r_t ∇²L λ_{t+1},   dx_t = -r_t ∂/∂x_t <λ_{t+1}, ∇L>,   dr_t = -<λ_{t+1}, ∇L>,
 
-which is the vector-Jacobian product of that one step. Summing those over the steps is exactly the gradient that autograd
-finds through the whole unrolled loop (Wang et al., Dataset Distillation, 2018, algorithm 1; Cui et al., Scaling Up
-Dataset Distillation to ImageNet-1K with Constant Memory, ICML 2023), but nothing but the weights is kept, and one
-program of the size of one step is compiled, however many steps there are.
+which is the vector-Jacobian product of that one step. Together they are exactly the gradient that autograd finds
+through the whole unrolled loop (Wang et al., Dataset Distillation, 2018, algorithm 1; Cui et al., Scaling Up Dataset
+Distillation to ImageNet-1K with Constant Memory, ICML 2023), but nothing but the weights is kept, and one program of
+the size of one step is compiled, however many steps there are.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ class _Distillation:
         self.live: Live
         self.scale = 1.0  # root mean square of the initial images
         self._losses: list[float] = []
+        self._noted = False  # whether the run's message is a method's note
         self._mark = (0, 0.0)  # step and seconds at the last metric event
         self._next_metric = self._next_frame = 0.0
         self._next_checkpoint = math.inf
@@ -114,11 +115,12 @@ class _Distillation:
             step_began = time.perf_counter()
             try:
                 report = self.distiller.step()
-                if not math.isfinite(report.loss):
+                if report.loss is not None and not math.isfinite(report.loss):
                     raise Diverged("the loss is not a finite number")
                 taken = time.perf_counter() - step_began
                 self.step, self.seconds = report.step, self.seconds + taken
-                self._losses.append(report.loss)
+                self._losses += [] if report.loss is None else [report.loss]
+                self._note(report.note)
                 self._show(report.extras, (time.perf_counter() - began) / max(self.seconds - first, 1e-9))
             except Diverged as error:
                 self._go_back(error)
@@ -154,7 +156,7 @@ class _Distillation:
     def _show(self, extras: dict[str, float], wall_per_second: float) -> None:
         """A metric event, a frame, a checkpoint: each when it is due."""
         now = time.perf_counter()
-        if now >= self._next_metric:
+        if self._losses and now >= self._next_metric:
             self._metric(extras, wall_per_second)
             self._next_metric = now + max(METRIC_EVERY, self.seconds / 3000)
         if now >= self._next_frame:
@@ -163,6 +165,14 @@ class _Distillation:
             self._next_frame = now + min(max(FRAME_EVERY, 8 * cost), 0.9)
         if now >= self._next_checkpoint:
             self._save()
+
+    def _note(self, note: str) -> None:
+        """A method's note is the run's message for as long as it has one."""
+        if note:
+            self.job.tell(note, seconds=self.seconds, progress=self._progress())
+        elif self._noted:
+            self.job.say("Distilling.", self.step)
+        self._noted = bool(note)
 
     def _metric(self, extras: dict[str, float], wall_per_second: float) -> None:
         steps, seconds = self.step - self._mark[0], self.seconds - self._mark[1]
