@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint chromium clean
+.PHONY: help setup run test lint chromium results clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,6 +14,7 @@ help:
 	@echo "make run     open Limbeck in the browser"
 	@echo "make test    lint and run all tests, the browser's included"
 	@echo "make lint    lint and check the format only"
+	@echo "make results measure the results table anew: a day on two cores, resumable"
 	@echo "make clean   remove .venv and caches (runs are kept)"
 
 setup: $(STAMP)
@@ -56,6 +57,9 @@ chromium:
 
 test: lint chromium
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+results: setup
+	@$(BIN)/python tests/benchmarks/results.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache limbeck.egg-info

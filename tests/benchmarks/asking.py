@@ -25,8 +25,8 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.benchmarks.acceptance import engine  # noqa: E402
 from tests.benchmarks.page import memory, serve  # noqa: E402
+from tests.benchmarks.results import engine  # noqa: E402
 
 METHODS = ("saliency", "inputxgradient", "integrated-gradients", "gradientshap", "guided-gradcam", "occlusion")
 DRAWN = """before => {

@@ -13,7 +13,6 @@ about three.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -28,30 +27,12 @@ sys.path.insert(0, str(ROOT))
 
 from engine.home import limbeck_home  # noqa: E402
 from engine.presets import PRESETS  # noqa: E402
-from tests.benchmarks.acceptance import engine, flags  # noqa: E402
+from tests.benchmarks.results import Kept, engine, flags  # noqa: E402
 
-# dataset: preset that is distilled, protocol of the small sets, source of the cue-conflict stimuli
-PLANS = {"mnist": ("mnist-dc-1", "dc", "auto"), "cifar10": ("cifar10-dm-10", "dsa", "geirhos")}
+# dataset: preset that is distilled, protocol of the small sets, source of the cue-conflict stimuli, epochs on all images
+PLANS = {"mnist": ("mnist-dc-1", "dc", "auto", 3), "cifar10": ("cifar10-dm-10", "dsa", "geirhos", 5)}
 SOURCES = {"distilled": "distilled", "random": "random real", "full": "all images"}
 NETWORKS = ("mlp", "lenet", "alexnet", "vgg11", "resnet18", "vit")
-
-
-class Kept:
-    """What was measured so far, in one file that survives an interruption."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-
-    def get(self, key: str, make: Any) -> Any:
-        """The value under ``key``, made now unless it is there."""
-        if key not in self.values:
-            print(f"… {key}", file=sys.stderr, flush=True)
-            self.values[key] = make()
-            aside = self.path.with_suffix(".part")
-            aside.write_text(json.dumps(self.values))
-            aside.replace(self.path)
-        return self.values[key]
 
 
 def interval(values: list[float], scale: float = 100, digits: int = 1) -> str:
@@ -73,14 +54,14 @@ def difference(a: list[float], b: list[float]) -> str:
 
 def measure(dataset: str, source: str | None, seeds: int, networks: list[str], kept: Kept) -> None:
     """Everything about one dataset, printed as tables."""
-    preset, protocol, stimuli = PLANS[dataset]
+    preset, protocol, stimuli, epochs = PLANS[dataset]
     values = PRESETS[preset].values
     ipc = values["ipc"]
     run = source or kept.get(f"{dataset} set", lambda: engine("distill", *flags({**values, "students": 0}))["run"])
     trained = {
         "distilled": ["--source", run, "--protocol", protocol],
         "random": ["--source", "random", "--ipc", ipc, "--protocol", protocol],
-        "full": ["--source", "full"],
+        "full": ["--source", "full", "--epochs", epochs],
     }
     students: dict[str, list[dict[str, Any]]] = {kind: [] for kind in SOURCES}
     for seed, kind in product(range(seeds), SOURCES):
@@ -134,7 +115,7 @@ def measure(dataset: str, source: str | None, seeds: int, networks: list[str], k
     if not networks:
         return
     print(f"\n| accuracy of other networks, {dataset}, % | distilled | random real | |\n|---|---|---|---|")
-    random_set = limbeck_home() / "acceptance" / f"{dataset}-random-{ipc}"
+    random_set = limbeck_home() / "results" / f"{dataset}-random-{ipc}"
     random_set.parent.mkdir(parents=True, exist_ok=True)
     kept.get(
         f"{dataset} random set",
