@@ -10,9 +10,10 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from engine.errors import Refused
 from engine.table import Frozen, field
 
-MethodName = Literal["dm", "dc", "frepo"]
+MethodName = Literal["dm", "dc", "dsa", "frepo", "dd", "rat"]
 
 
 class DMParameters(Frozen):
@@ -55,14 +56,14 @@ class DMParameters(Frozen):
     )
 
 
-BANK_NEEDS_IPC_1 = (
+BANK_NEEDS_UNTRAINED = (
     "Gradient matching with the bank works at 1 image per class only, because beyond that the network is trained "
-    "between updates. Choose the variant plain (or auto), or 1 image per class."
+    "between updates. Choose the variant plain (or auto), 1 image per class, or one update per network (outer_loop)."
 )
 
 
 class DCParameters(Frozen):
-    """Gradient matching."""
+    """Gradient matching, with siamese augmentation or without."""
 
     variant: Literal["auto", "bank", "plain"] = field(
         "auto",
@@ -72,6 +73,14 @@ class DCParameters(Frozen):
         "of a pool of random networks are computed once and refreshed slowly. auto: bank at IPC 1, else plain.",
     )
     lr_img: float = field(0.1, "Image learning rate", "lr", "Step size of SGD on the pixels.", ge=1e-4, le=1e4)
+    distance: Literal["rows", "cosine", "squared"] = field(
+        "rows",
+        "Distance",
+        "dist",
+        "Between the gradients of a class. rows: angles of the weights that lead to each output, as in the paper; "
+        "cosine: the angle of the gradient as a whole; squared: squared differences, which need another learning rate.",
+        True,
+    )
     batch_real: int = field(
         64,
         "Real images per class",
@@ -80,6 +89,35 @@ class DCParameters(Frozen):
         True,
         ge=1,
         le=2048,
+    )
+    outer_loop: int | None = field(
+        None,
+        "Updates per network",
+        "out",
+        "Image updates before a fresh network is taken (outer loop); the paper's, as many as images per class, unless "
+        "given.",
+        True,
+        ge=1,
+        le=1000,
+    )
+    inner_loop: int | None = field(
+        None,
+        "Epochs between updates",
+        "inn",
+        "Epochs that the network trains on the synthetic images between two updates (inner loop); the paper's, 50 at "
+        "IPC 10 and 10 at IPC 50, unless given. They take most of the time beyond IPC 1: fewer suit a small machine.",
+        True,
+        ge=0,
+        le=1000,
+    )
+    lr_net: float = field(
+        0.01,
+        "Network learning rate",
+        "lrn",
+        "Step size of SGD on the network between two updates; more of it makes up for fewer epochs.",
+        True,
+        ge=1e-5,
+        le=10.0,
     )
     bank_size: int = field(
         16, "Networks in the bank", "bank", "Random networks whose class gradients are kept.", True, ge=1, le=256
@@ -93,6 +131,10 @@ class DCParameters(Frozen):
         ge=1,
         le=10000,
     )
+
+    def trains(self, ipc: int) -> bool:
+        """Whether the network is ever trained, so that what it sees of the real images depends on the synthetic."""
+        return (self.outer_loop or ipc) > 1 and self.inner_loop != 0
 
 
 class FRePoParameters(Frozen):
@@ -142,6 +184,160 @@ class FRePoParameters(Frozen):
         100, "Oldest network", "age", "Training steps after which a network starts afresh.", True, ge=1, le=10000
     )
     learn_labels: bool = field(True, "Learn the labels", "ll", "Learn soft labels together with the pixels.")
+
+
+class DDParameters(Frozen):
+    """Dataset distillation by unrolled gradient descent."""
+
+    initial: Literal["random", "fixed", "random-pretrained", "fixed-pretrained"] = field(
+        "random",
+        "Initial network",
+        "ini",
+        "What the steps begin at. random: any freshly initialised network; fixed: one network, whose weights are kept "
+        "with the images; random-pretrained, fixed-pretrained: networks that have learned from real images before.",
+    )
+    distill_steps: int = field(
+        1,
+        "Gradient steps",
+        "ds",
+        "Steps of gradient descent in one pass over the images. Each step has its own share of the images, so images "
+        "per class must be a multiple of it; 10 in the paper's setting for random networks, with 10 images per class.",
+        ge=1,
+        le=20,
+    )
+    distill_epochs: int = field(
+        3, "Epochs", "de", "Passes over the images, each step of each with a learned step size; 3 in the paper.", ge=1,
+        le=10,
+    )  # fmt: skip
+    lr_img: float = field(
+        0.01,
+        "Learning rate",
+        "lr",
+        "Step size of Adam on the pixels and on the raw step sizes; 0.01 in the paper.",
+        ge=1e-6,
+        le=10.0,
+    )
+    shared: bool = field(
+        False, "One set for all steps", "sh", "Every step sees all images, instead of a share of its own.", True
+    )
+    lr_step: float = field(
+        0.02,
+        "First step size",
+        "lrs",
+        "What the learned step sizes start from; 0.02 in the paper's code, 0.001 for CIFAR-10.",
+        True,
+        ge=1e-6,
+        le=10.0,
+    )
+    n_nets: int = field(
+        1, "Networks per update", "nn", "Initial networks over which an update of the images averages.", True, ge=1,
+        le=16,
+    )  # fmt: skip
+    batch_real: int = field(
+        1024, "Real images per update", "br", "Real images on which the trained network is judged.", True, ge=16,
+        le=8192,
+    )  # fmt: skip
+    halve: int = field(
+        2000,
+        "Updates until halved",
+        "half",
+        "The learning rate is halved every so many updates; about 2,400 in the paper, in 24,000 updates.",
+        True,
+        ge=1,
+        le=10_000_000,
+    )
+    source: str = field(
+        "",
+        "Pre-trained on",
+        "po",
+        "The dataset that pre-trained networks have learned, such as usps before mnist; the run's own unless given.",
+        True,
+        max_length=500,
+    )
+    source_steps: int = field(
+        200, "Pre-training steps", "ps", "Training steps of a pre-trained network.", True, ge=1, le=20_000
+    )
+    pool: int = field(
+        8,
+        "Pre-trained networks",
+        "pool",
+        "How many pre-trained networks the updates draw from; they are trained one by one and kept on disk.",
+        True,
+        ge=1,
+        le=200,
+    )
+
+    def check(self, ipc: int, zca: bool = False) -> None:
+        """Raise ``Refused`` unless each step can have as many images of each class as the others."""
+        if not self.shared and ipc % self.distill_steps:
+            raise Refused(
+                f"{ipc} images per class cannot be divided among {self.distill_steps} gradient steps (distill_steps); "
+                "choose a multiple of the steps, or one set for all steps (shared)."
+            )
+        if zca and "pretrained" in self.initial:
+            raise Refused(
+                "Pre-trained networks have learned from images that are not whitened; switch ZCA whitening (zca) off."
+            )
+
+
+class RaTParameters(Frozen):
+    """Random truncated back-propagation through training."""
+
+    lr_img: float = field(
+        0.02,
+        "Image learning rate",
+        "lr",
+        "Step size of Adam on the pixels. The paper has 0.001 for images of a fiftieth of the contrast, and 60,000 "
+        "epochs.",
+        ge=1e-6,
+        le=10.0,
+    )
+    total: int = field(
+        60, "Training steps", "tot", "Longest training that is looked at; 200 in the paper at IPC 10.", ge=1, le=200
+    )
+    window: int = field(
+        15,
+        "Window",
+        "win",
+        "Last steps of the training, through which the gradient goes; 60 in the paper at IPC 10.",
+        ge=1,
+        le=100,
+    )
+    inner: Literal["adam", "sgd"] = field(
+        "adam", "Optimiser inside", "opt", "How networks train on the images: Adam, as in the paper, or SGD.", True
+    )
+    lr_net: float = field(
+        1e-3, "Network learning rate", "lrn", "Step size of the optimiser inside.", True, ge=1e-6, le=10.0
+    )
+    batch_syn: int = field(
+        100,
+        "Synthetic images per step",
+        "bs",
+        "Images of one step of the training inside; random ones where there are more.",
+        True,
+        ge=1,
+        le=2000,
+    )
+    batch_real: int = field(
+        500,
+        "Real images per update",
+        "br",
+        "Real images on which the trained network is judged; 5,000 in the paper.",
+        True,
+        ge=16,
+        le=8192,
+    )
+    augment: bool = field(
+        False, "Augmentation", "aug", "Augment the synthetic images of each step inside, each image by itself.", True
+    )
+
+    def check(self) -> None:
+        """Raise ``Refused`` when the window is longer than the training."""
+        if self.window > self.total:
+            raise Refused(
+                f"The window (window) was {self.window} steps, but the training (total) has {self.total}; choose a "
+                "shorter window or a longer training."
+            )
 
 
 @dataclass(frozen=True)
@@ -200,6 +396,22 @@ METHODS: dict[str, MethodInfo] = {
             moved="pixels",
         ),
         MethodInfo(
+            "dsa",
+            "Gradient matching, augmented",
+            "Zhao & Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021",
+            "Match gradients while the real and the synthetic images are augmented alike, so that the set keeps its "
+            "worth when students are trained on it with augmentation.",
+            r"\min_{S}\;\mathbb{E}_{\theta_0}\sum_t\sum_c D\big(\nabla_\theta L(A_{\omega_c}(S_c);\theta_t),"
+            r"\nabla_\theta L(A_{\omega_c}(T_c);\theta_t)\big)",
+            DCParameters,
+            "dsa",
+            network="a network on its way through training",
+            real="gradient of each class's loss, augmented",
+            synthetic="the same, under the same augmentation",
+            compared="angle, row by row",
+            moved="pixels",
+        ),
+        MethodInfo(
             "frepo",
             "Neural feature regression",
             "Zhou, Nezhadarya & Ba, Dataset Distillation using Neural Feature Regression, NeurIPS 2022",
@@ -213,6 +425,39 @@ METHODS: dict[str, MethodInfo] = {
             synthetic="labels predicted by regression",
             compared="squared error",
             moved="pixels and labels",
+        ),
+        MethodInfo(
+            "dd",
+            "Dataset distillation",
+            "Wang, Zhu, Torralba & Efros, Dataset Distillation, 2018",
+            "Learn images, and the step sizes to go with them, from which a few steps of gradient descent make a good "
+            "network.",
+            r"\min_{S,\eta}\;\mathbb{E}_{\theta_0}\,L(T;\theta_K),\quad"
+            r"\theta_{k+1}=\theta_k-\eta_k\nabla_\theta L(S_k;\theta_k)",
+            DDParameters,
+            "dd",
+            network="a network at its initialisation",
+            real="loss with those weights",
+            synthetic="weights after a few steps",
+            compared="the loss, back through the steps",
+            moved="pixels and step sizes",
+        ),
+        MethodInfo(
+            "rat",
+            "Random truncated unrolling",
+            "Feng, Vedantam & Kempe, Embarrassingly Simple Dataset Distillation, ICLR 2024 (RaT-BPTT)",
+            "Train a network on the images for a random number of steps, and learn the images from the last few of "
+            "them.",
+            r"\min_{S}\;\mathbb{E}_{\theta_0,\,k}\,L(T;\theta_k),\quad"
+            r"\theta_{j+1}=\mathrm{Adam}(\theta_j,\nabla_\theta L(S;\theta_j)),\quad"
+            r"\tfrac{\partial\theta_{k-M}}{\partial S}:=0",
+            RaTParameters,
+            "rat",
+            network="a network somewhere in its training",
+            real="loss with those weights",
+            synthetic="weights after some steps more",
+            compared="the loss, back through the last steps",
+            moved="pixels",
         ),
     )
 }

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from engine.data.catalogue import FOLDER, availability
+from engine.data.catalogue import DATASETS, FOLDER, availability
 from engine.data.folder_check import opened
 from engine.errors import Refused
-from engine.methods import BANK_NEEDS_IPC_1
-from engine.spec import BASELINES, StudentSpec
+from engine.estimate import estimate
+from engine.methods import BANK_NEEDS_UNTRAINED, DCParameters
+from engine.spec import BASELINES, RunSpec, StudentSpec
 
 TENSOR_FILES = (".pt", ".pth", ".npz")  # images and labels that do not say which dataset they stand for
 
@@ -22,16 +23,36 @@ def check(spec: BaseModel) -> None:
     The page calls it before it submits a run, and so does the command line.
     """
     values = spec.model_dump()
-    if values.get("method") == "dc" and values["ipc"] > 1 and values["parameters"]["variant"] == "bank":
-        raise Refused(BANK_NEEDS_IPC_1)
+    if isinstance(spec, RunSpec) and isinstance(spec.parameters, DCParameters):
+        if spec.parameters.variant == "bank" and spec.parameters.trains(spec.ipc):
+            raise Refused(BANK_NEEDS_UNTRAINED)
     if isinstance(spec, StudentSpec):
         check_student(spec)
+    if isinstance(spec, RunSpec):
+        check_run(spec)
     if values.get("dataset"):
         check_dataset(values["dataset"])
         sized = "ipc" in values and (not isinstance(spec, StudentSpec) or spec.source in BASELINES)
         if values["dataset"].startswith(FOLDER) and sized:
             path = Path(values["dataset"].removeprefix(FOLDER)).expanduser()
             check_class_size(spec, smallest_class(path), path.stem)
+
+
+def check_run(spec: RunSpec) -> None:
+    """Raise ``Refused`` when a run needs more memory than there is, or more real images at once than the dataset has.
+
+    A batch that was left at its default shrinks to a small dataset by itself; one that somebody chose is refused.
+    """
+    needed = estimate(spec)
+    if not needed.fits:
+        raise Refused(needed.refusal())
+    info, batch = DATASETS.get(spec.dataset), getattr(spec.parameters, "batch_real", 0)
+    default = type(spec.parameters).model_fields["batch_real"].default if batch else 0
+    if info and batch > info.train and batch != default:
+        raise Refused(
+            f"Real images at once (batch_real) was {batch}, but {info.title} has {info.train:,} training images; "
+            "choose fewer."
+        )
 
 
 def check_student(spec: StudentSpec) -> None:

@@ -79,7 +79,10 @@ def test_gradient_distance_is_zero_for_parallel_gradients():
     assert opposite == pytest.approx(2 * 2 * 3, rel=1e-5)  # 2 per row, 3 rows, 2 classes; the bias does not count
 
 
-@pytest.mark.parametrize(("ipc", "expected"), [(1, (1, 1)), (10, (10, 50)), (20, (20, 25)), (50, (50, 10))])
+PAPERS_LOOPS = [(1, (1, 1)), (10, (10, 50)), (20, (20, 25)), (30, (30, 20)), (40, (40, 15)), (50, (50, 10))]
+
+
+@pytest.mark.parametrize(("ipc", "expected"), PAPERS_LOOPS)
 def test_loops_pass_through_the_papers_values(ipc, expected):
     assert loops(ipc) == expected
 

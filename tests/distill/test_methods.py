@@ -18,7 +18,10 @@ VARIANTS = [
     ("dm", {"variant": "bank"}),
     ("dm", {"variant": "plain"}),
     ("dc", {"variant": "bank"}),
-    ("dc", {"variant": "plain", "ipc": 2}),
+    ("dc", {"variant": "plain", "ipc": 2, "inner_loop": 2}),
+    ("dc", {"distance": "cosine"}),
+    ("dsa", {"variant": "bank"}),
+    ("dsa", {"variant": "plain", "ipc": 2, "inner_loop": 2}),
     ("frepo", {"ipc": 2, "lr_img": 0.01}),
     ("frepo", {"ipc": 2, "lr_img": 0.03, "zca": True}),
 ]
@@ -38,8 +41,6 @@ def data():
 def start(data, method, **values):
     distiller = make_distiller(method)
     distiller.setup(build_spec("distill", method=method, **{**SMALL, **values}), data, pick_accel("cpu", True))
-    if method == "dc":
-        distiller.inner = 2  # the paper's 50 epochs between two updates would take a minute here
     return distiller
 
 
@@ -110,6 +111,7 @@ def test_more_images_than_a_class_has_is_refused(home, data):
 def test_the_bank_of_gradients_is_refused_beyond_one_image(home, data):
     with pytest.raises(Refused, match="1 image per class"):
         start(data, "dc", ipc=2, variant="bank")
+    start(data, "dc", ipc=2, variant="bank", outer_loop=1)  # never trained, whatever the number of images
 
 
 def test_whitened_images_are_shown_unwhitened(home, data):
