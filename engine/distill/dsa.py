@@ -4,10 +4,10 @@ Gradient matching (``engine.distill.dc``) in which each class and step has one r
 synthetic images share, parameters and all, so that their gradients stay comparable (equation 3 of the paper). While the
 network trains between two updates, each batch has an augmentation with parameters of each image's own.
 
-The paper's code keeps the two branches alike by reseeding; here parameters are drawn once and handed to both. A view of
-the bank at IPC 1 is a (network, augmentation of each class, real class gradients): whichever view a step draws, network,
-augmentations and real images are distributed as if they were fresh, so the expected gradient is that of the paper's
-loop.
+The paper's code keeps the two branches alike by reseeding; here parameters are drawn once and handed to both. A view
+of the bank at IPC 1 is a (network, augmentation of each class, real class gradients): whichever view a step draws, its
+network, augmentations and real images are distributed as if they were fresh, so the expected gradient is that of the
+paper's loop.
 """
 
 from __future__ import annotations
