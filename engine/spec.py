@@ -20,8 +20,10 @@ Network = Literal["convnet", "convnet-wide", "lenet", "mlp"]  # those that metho
 StudentNetwork = Literal[Network, "alexnet", "vgg11", "resnet18", "resnet18-bn", "vit", "edge-popup"]
 Init = Literal["real", "noise", "mean", "kmeans"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-ProtocolName = Literal["quick", "dc", "dsa", "frepo"]
-BaselineName = Literal["random", "optimised", "kmeans", "kmeans-real", "average", "herding", "kcenter"]
+ProtocolName = Literal["quick", "dc", "dsa", "frepo", "dd", "rat"]
+BaselineName = Literal[
+    "random", "optimised", "kmeans", "kmeans-real", "average", "herding", "kcenter", "ccs", "forgetting", "el2n"
+]
 NETWORKS, STUDENT_NETWORKS, INITS = get_args(Network), get_args(StudentNetwork), get_args(Init)
 DEVICES, PROTOCOLS, BASELINES = get_args(Device), get_args(ProtocolName), get_args(BaselineName)
 
@@ -129,6 +131,14 @@ class BaselineSpec(Frozen):
         "quick", "Protocol", "p", "Protocol of the accuracy computed when the images are ready."
     )
     students: int = field(3, "Students", "st", "Networks trained from different seeds; 0 for none.", True, ge=0, le=20)
+    never_learned: Literal["share", "first"] = field(
+        "share",
+        "Never-learned images",
+        "nl",
+        "For forgetting alone. share: of the chosen, as many were never learned as of their class; first: all of them "
+        "before any that was forgotten, as published.",
+        True,
+    )
     device: Device = field("auto", "Device", "dev", "Where tensors live.", True)
 
 

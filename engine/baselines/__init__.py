@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from engine.accel import Accel, pick_accel
-from engine.baselines import average, herding, kcenter, kmeans, optimised, random
+from engine.baselines import average, ccs, el2n, forgetting, herding, kcenter, kmeans, optimised, random
 from engine.baselines.pick import Picked
 from engine.data.base import Dataset
 from engine.errors import Refused
@@ -72,6 +72,30 @@ BASELINES: dict[str, Baseline] = {
             "(Sener & Savarese, Active Learning for CNNs: A Core-Set Approach, ICLR 2018).",
             kcenter.make,
         ),
+        Baseline(
+            "ccs",
+            "Coverage-centric (CCS)",
+            "selected",
+            "The hardest images left out, then equally many of every difficulty, told by the margins with which three "
+            "small networks learn them (Zheng et al., Coverage-centric Coreset Selection, ICLR 2023).",
+            ccs.make,
+        ),
+        Baseline(
+            "forgetting",
+            "Most forgotten",
+            "selected",
+            "The images that networks in training get right and then wrong again most often, after some of those they "
+            "never get right (Toneva et al., Example Forgetting, ICLR 2019).",
+            forgetting.make,
+        ),
+        Baseline(
+            "el2n",
+            "Largest early errors (EL2N)",
+            "selected",
+            "The images on which three networks err most, early in training: as published, hard on a small budget "
+            "(Paul, Ganguli & Dziugaite, Deep Learning on a Data Diet, NeurIPS 2021).",
+            el2n.make,
+        ),
     )
 }
 
@@ -84,12 +108,14 @@ def make_baseline(
     seed: int = 0,
     accel: Accel | None = None,
     progress: Callable[[float], None] | None = None,
+    never_learned: forgetting.NeverLearned = "share",
 ) -> SyntheticSet:
     """``ipc`` images of each class, class after class, by the baseline ``kind`` (one of ``BASELINES``), from ``seed``.
 
     Labels are hard; ``provenance`` says how the set was made, in how many seconds, and, for real images, by their
     ``indices`` into the training images. ``accel`` is the CPU unless given. ``progress`` hears of a fraction in
-    [0, 1]. Raises ``Refused`` when there is no such baseline or a class has fewer than ``ipc`` images.
+    [0, 1]. ``never_learned`` matters to ``forgetting`` alone. Raises ``Refused`` when there is no such baseline or a
+    class has fewer than ``ipc`` images.
     """
     if kind not in BASELINES:
         raise Refused(f"There is no baseline “{kind[:80]}”; choose one of {', '.join(BASELINES)}.")
@@ -101,7 +127,9 @@ def make_baseline(
             f"images to choose from. Choose 1 to {min(sizes)}."
         )
     baseline, began = BASELINES[kind], time.perf_counter()
-    picked = baseline.make(data, ipc, seed, accel or pick_accel("cpu"), progress or (lambda fraction: None))
+    options = {"never_learned": never_learned} if kind == "forgetting" else {}
+    accel, progress = accel or pick_accel("cpu"), progress or (lambda fraction: None)
+    picked = baseline.make(data, ipc, seed, accel, progress, **options)
     provenance: dict[str, Any] = {
         "baseline": kind,
         "how": baseline.how,

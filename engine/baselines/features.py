@@ -5,28 +5,21 @@ Kept on disk, so that herding, k-center and k-means share the network and its fe
 
 from __future__ import annotations
 
-import hashlib
-import os
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.accel import Accel
+from engine.baselines import keeping
 from engine.data.base import Dataset
-from engine.home import cache_folder
 from engine.networks import make_network
 
 VERSION = 1  # raise it when anything below changes the features
 IMAGES, EPOCHS, MIN_STEPS, BATCH, RATE = 10_000, 2, 200, 64, 1e-3
-KEPT_FILES = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +37,12 @@ def class_features(data: Dataset, seed: int, accel: Accel, progress: Callable[[f
     """
     width = 64 if accel.device.type == "cpu" else 128
     notes = {"features": f"convnet of width {width}, trained for {EPOCHS} epochs on at most {IMAGES:,} images"}
-    path = _path(data, seed, width, accel)
-    try:
-        flat = load_file(path)["features"]
-        path.touch()
-    except (FileNotFoundError, SafetensorError, KeyError):
+    path = keeping.place("features", data, accel, width, seed, f"v{VERSION}")
+    flat = (keeping.kept(path) or {}).get("features")
+    if flat is None:
         network = _train(data, seed, width, accel, lambda fraction: progress(0.6 * fraction))
         flat = _features(network, data, accel, lambda fraction: progress(0.6 + 0.4 * fraction))
-        _keep(flat, path)
+        keeping.keep({"features": flat}, path)
     sizes = [len(members) for members in data.by_class]
     return Features([part.float() for part in flat.split(sizes)], notes)
 
@@ -90,21 +81,3 @@ def _features(network: torch.nn.Module, data: Dataset, accel: Accel, progress: C
         out.append(features.half().cpu())
         progress(len(out) * 256 / (len(indices) + 255))
     return torch.cat(out)
-
-
-def _path(data: Dataset, seed: int, width: int, accel: Accel) -> Path:
-    digest = hashlib.sha256(data.train_images.contiguous().numpy())
-    digest.update(data.train_labels.contiguous().numpy())
-    digest.update(repr((data.mean, data.std)).encode())
-    name = f"{digest.hexdigest()[:24]}-{width}-{seed}-{accel.device.type}{16 if accel.bf16 else 32}-v{VERSION}"
-    return cache_folder("features") / f"{name}.safetensors"
-
-
-def _keep(flat: Tensor, path: Path) -> None:
-    """Write aside and rename; of more than a few files, drop those unused for longest."""
-    aside = path.with_name(f".{uuid.uuid4().hex}")
-    save_file({"features": flat}, aside)
-    os.replace(aside, path)
-    files = sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
-    for file in files[:-KEPT_FILES]:
-        file.unlink(missing_ok=True)

@@ -62,7 +62,15 @@ def make_baseline(job: Job) -> None:
             raise Stopped
         job.tell(f"{what} {fraction:.0%}", progress=fraction)
 
-    synthetic = baselines.make_baseline(spec.kind, data, spec.ipc, seed=spec.seed, accel=accel, progress=progress)
+    synthetic = baselines.make_baseline(
+        spec.kind,
+        data,
+        spec.ipc,
+        seed=spec.seed,
+        accel=accel,
+        progress=progress,
+        never_learned=spec.never_learned,
+    )
     seconds = time.perf_counter() - began
     made = {"spec": spec.model_dump(mode="json"), "seconds": round(seconds, 3), "machine": accel.describe()}
     synthetic = dataclasses.replace(synthetic, provenance={**synthetic.provenance, **made})

@@ -30,6 +30,9 @@ BASELINE_NAMES = {
     "average": "Class averages",
     "herding": "Herding",
     "kcenter": "k-center",
+    "ccs": "Coverage-centric (CCS)",
+    "forgetting": "Most forgotten",
+    "el2n": "Largest early errors (EL2N)",
 }
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine.accel import pick_accel
-from engine.baselines import BASELINES, features, herding, kcenter, kmeans, make_baseline, optimised
+from engine.baselines import BASELINES, dynamics, features, herding, kcenter, kmeans, make_baseline, optimised
 from engine.baselines.pick import random_set
 from engine.data import load
 from engine.data.base import Dataset
@@ -19,6 +19,9 @@ KINDS = {
     "average": "summarised",
     "herding": "selected",
     "kcenter": "selected",
+    "ccs": "selected",
+    "forgetting": "selected",
+    "el2n": "selected",
 }
 
 
@@ -53,6 +56,8 @@ def quick(home, monkeypatch):
     monkeypatch.setattr(features, "MIN_STEPS", 8)
     monkeypatch.setattr(features, "BATCH", 16)
     monkeypatch.setattr(optimised, "WIDTH", 16)
+    monkeypatch.setattr(dynamics, "MIN_STEPS", 8)
+    monkeypatch.setattr(dynamics, "WIDTH", 8)
 
 
 def test_every_kind_of_the_spec_is_there():

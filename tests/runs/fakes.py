@@ -96,7 +96,7 @@ def evaluate_slices(synthetic, data, protocol, *, network=None, seeds=3, seed=0,
     return Result(0.5, 0.1, [0.5] * seeds, protocol, network or "convnet", 0.04, split, numbers)
 
 
-def make_baseline(kind, data, ipc, *, seed=0, accel=None, progress=None) -> SyntheticSet:
+def make_baseline(kind, data, ipc, *, seed=0, accel=None, progress=None, never_learned="share") -> SyntheticSet:
     return make_set(torch.randn(10 * ipc, 1, 28, 28, generator=torch.Generator().manual_seed(seed)))
 
 
