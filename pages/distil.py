@@ -12,6 +12,7 @@ import streamlit as st
 from engine.bundle import export_zip
 from engine.data.catalogue import availability
 from engine.errors import Refused
+from engine.estimate import estimate
 from engine.methods import METHODS
 from engine.presets import PRESETS
 from engine.runs.store import Event, Run
@@ -87,12 +88,21 @@ def setup() -> None:
             "Distil", type="primary", icon=":material/play_arrow:", width="stretch", on_click=start, args=(values,),
             disabled=here.how == "missing", key="distil",
         )  # fmt: skip
-        st.caption(machine())
+        st.caption(" ".join(filter(None, (needs(values), machine()))))
     with picture:
         first_picture()
     write_address()
     recent_runs()
     how_it_works(values["method"])
+
+
+def needs(values: dict[str, Any]) -> str:
+    """What a run with these values will take, or why it cannot be; empty while they make no run."""
+    try:
+        needed = estimate(build_spec("distill", **values))
+    except Refused:
+        return ""
+    return needed.sentence() if needed.fits else needed.refusal()
 
 
 def machine() -> str:
@@ -297,9 +307,9 @@ def curves(run: Run, events: dict[str, list[Event]]) -> None:
         )
         if measured:
             last = measured[-1].data
+            count = "1 student" if last["students"] == 1 else f"{last['students']} students"
             st.caption(
-                f"{100 * last['accuracy']:.1f} % ({last['protocol']} protocol, {last['students']} students, "
-                "held-out training images)"
+                f"{100 * last['accuracy']:.1f} % ({last['protocol']} protocol, {count}, held-out training images)"
             )
     if len(events["metric"]) > 1:
         st.markdown("**Loss**", help="How far the synthetic images are from what the method wants; lower is better.")

@@ -12,7 +12,8 @@ from engine.data.folder_check import opened
 from engine.errors import Refused
 from engine.estimate import estimate
 from engine.methods import BANK_NEEDS_UNTRAINED, DCParameters
-from engine.spec import BASELINES, RunSpec, StudentSpec
+from engine.spec import BASELINES, BaselineSpec, RunSpec, StudentSpec
+from engine.students.protocols import PROTOCOLS
 
 TENSOR_FILES = (".pt", ".pth", ".npz")  # images and labels that do not say which dataset they stand for
 
@@ -52,6 +53,16 @@ def check_run(spec: RunSpec) -> None:
         raise Refused(
             f"Real images at once (batch_real) was {batch}, but {info.title} has {info.train:,} training images; "
             "choose fewer."
+        )
+
+
+def check_own_steps(spec: RunSpec | BaselineSpec) -> None:
+    """Raise ``Refused`` when the final accuracy needs learned step sizes, which the set will not have."""
+    protocol = spec.final_protocol if isinstance(spec, RunSpec) else spec.protocol
+    if PROTOCOLS[protocol].own_steps and not (isinstance(spec, RunSpec) and spec.method == protocol):
+        raise Refused(
+            f"The protocol {protocol} trains by learned step sizes, which only sets distilled with {protocol} have; "
+            "choose another protocol."
         )
 
 

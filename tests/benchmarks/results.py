@@ -136,7 +136,7 @@ def measure(row: Row, kept: Kept) -> dict[str, Any]:
 def table(found: dict[str, dict[str, Any]], machine: str) -> str:
     """The finished rows as a Markdown table."""
     lines = [
-        f"{machine}; {time.strftime('%Y-%m-%d')}; images of one run with seed 0; mean ± standard deviation over students",
+        f"{machine}; {time.strftime('%Y-%m-%d')}; one run with seed 0 a row; mean ± standard deviation over students",
         "",
         "| | budget | steps | protocol | students | accuracy, % | required | published, % | source |",
         "|---|---|---|---|---|---|---|---|---|",

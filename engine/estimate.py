@@ -1,0 +1,151 @@
+"""What a run will need: memory and time, told before it starts (torch-free).
+
+Memory is counted from the activations that a step keeps for its backward pass; a gradient of a gradient keeps about
+three times as many. It is meant to be right within a factor of two: enough to refuse what cannot work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.data.catalogue import DATASETS
+from engine.spec import RunSpec
+from engine.students.protocols import protocol_for
+
+PROGRAM = 0.9e9  # bytes of a worker with torch, its threads and compiled programs, before any image
+SECOND_ORDER = 3.0  # times the activations of an ordinary backward pass
+# Multiply-adds a second of a training step in fp32 on a core of a 2.8 GHz Xeon; normalisation layers take half the time
+MACS_PER_CORE = {"convnet": 30e9, "convnet-wide": 55e9}
+COMFORT = 0.9  # share of the machine's memory that a run may take
+
+
+@dataclass(frozen=True)
+class Load:
+    """Images in memory at once, each with its activations: in a backward pass, in a gradient of a gradient, or only on
+    their way forward; ``weights``: copies of the network's parameters that are kept."""
+
+    backward: float = 0
+    second: float = 0
+    forward: float = 0
+    weights: float = 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``memory`` of the run and of the ``machine`` in bytes; ``students`` in seconds, None where it is not known."""
+
+    memory: float
+    machine: float
+    students: float | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the machine's memory suffices."""
+        return self.memory <= COMFORT * self.machine
+
+    def sentence(self) -> str:
+        """For people, before they start."""
+        text = f"Needs about {_gigabytes(self.memory)} of memory"
+        if self.students is not None:
+            text += f", and about {_duration(self.students)} for the students afterwards"
+        return text + "."
+
+    def refusal(self) -> str:
+        """Why the run is refused, and what to do."""
+        return (
+            f"This run would need about {_gigabytes(self.memory)} of memory, but the machine has "
+            f"{_gigabytes(self.machine)}. Choose fewer images per class (ipc), a narrower network (width), or fewer "
+            "real images at once (batch_real)."
+        )
+
+
+# method -> what one step holds, given the run and its number of classes
+LOADS: dict[str, Callable[[RunSpec, Any, int], Load]] = {
+    "dd": lambda s, p, k: Load(
+        second=k * s.ipc / (1 if p.shared else p.distill_steps),
+        backward=p.batch_real,
+        weights=p.distill_steps * p.distill_epochs + 4,
+    ),
+    "rat": lambda s, p, k: Load(second=p.batch_syn, backward=p.batch_real, weights=3 * p.window + 4),
+    "dc": lambda s, p, k: Load(second=k * s.ipc, backward=p.batch_real, weights=p.bank_size * (k + 1)),
+    "dsa": lambda s, p, k: Load(second=k * s.ipc, backward=p.batch_real, weights=p.bank_size * (k + 1)),
+    "dm": lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=p.bank_size),
+    "datadam": lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=p.bank_size),
+    "mtt": lambda s, p, k: Load(second=min(p.batch_syn, k * s.ipc), backward=256, weights=p.syn_steps + 8),
+    "frepo": lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=3 * p.pool),
+}
+
+
+def estimate(spec: RunSpec) -> Estimate:
+    """What ``spec`` will need on this machine."""
+    info = DATASETS.get(spec.dataset)
+    classes = len(info.classes) if info else 10
+    channels, size = (info.channels, info.size) if info else (3, spec.size)
+    pixels = 4.0 * channels * size**2
+    kept, widest, weights, macs = _network(spec.network, spec.width, spec.depth, channels, size, classes)
+    load = LOADS[spec.method](spec, spec.parameters, classes)
+    memory = PROGRAM + load.weights * weights
+    memory += (load.backward + SECOND_ORDER * load.second) * kept + load.forward * 2 * widest
+    memory += (info.train if info else 20_000) * pixels / 4 + 6 * classes * spec.ipc * pixels
+    return Estimate(memory, machine_memory(), _students(spec, classes, channels, size))
+
+
+def _network(
+    name: str, width: int, depth: int, channels: int, size: int, classes: int
+) -> tuple[float, float, float, float]:
+    """Bytes of all activations of an image, of the largest two, of the weights; multiply-adds of one image."""
+    side = 32 if size == 28 and channels == 1 and name.startswith("convnet") else size
+    if name == "mlp":
+        weights = 4.0 * (channels * size**2 * 128 + 128 * 128)
+        return 4.0 * 512, 4.0 * 256, weights, weights / 4
+    if name == "lenet":
+        return 4.0 * 3 * 6 * side**2, 4.0 * 12 * side**2, 4.0 * 62_000, 0.65e6
+    widths = [width, 2 * width, 4 * width] if name == "convnet-wide" else [width] * depth
+    layers = 2 if name == "convnet-wide" else 3  # convolution, (normalisation,) ReLU
+    kept = weights = macs = 0.0
+    for inputs, outputs in zip([channels, *widths], widths, strict=False):
+        kept += 4.0 * side**2 * outputs * (layers + 0.25)
+        weights += 4.0 * 9 * inputs * outputs
+        macs += 9.0 * inputs * outputs * side**2
+        side //= 2
+    head = widths[-1] * side**2 * classes
+    return kept, 8.0 * widths[0] * size**2, weights + 4 * head, macs + head
+
+
+def _students(spec: RunSpec, classes: int, channels: int, size: int) -> float | None:
+    """Seconds of all students, from their multiply-adds; None where there are none or nothing is known."""
+    learned = bool(getattr(spec.parameters, "learn_labels", False))
+    protocol = protocol_for(spec.final_protocol, spec.dataset, learned=learned)
+    if not spec.students or spec.device not in ("auto", "cpu") or protocol.network not in MACS_PER_CORE:
+        return None
+    images = classes * spec.ipc
+    macs = _network(protocol.network, protocol.width, 3, channels, size, classes)[3]
+    training = 3 * macs * protocol.step_count(images) * min(protocol.batch, images)
+    info = DATASETS.get(spec.dataset)
+    testing = macs * (info.test if info else 2000)
+    return spec.students * (training + testing) / (MACS_PER_CORE[protocol.network] * (os.cpu_count() or 1))
+
+
+def machine_memory() -> float:
+    """Bytes of memory that this machine, or the container it runs in, lets its programs have."""
+    found = [float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            found.append(float(Path(name).read_text()))
+        except (OSError, ValueError):  # no such limit, or “max”
+            continue
+    return min(found, default=float("inf"))
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
