@@ -70,16 +70,19 @@ def measure(dataset: str, source: str | None, seeds: int, networks: list[str], k
     ids = {kind: [s["run"] for s in found] for kind, found in students.items()}
     everybody = [id for found in ids.values() for id in found]
 
-    bias = kept.get(
-        f"{dataset} bias {len(everybody)}",
-        lambda: engine("probe", "bias", "--students", ",".join(everybody), "--source", stimuli),
-    )["tables"]["observers"]
-    bias = {row["id"]: row for row in bias if row.get("id")}
-    robust = kept.get(
-        f"{dataset} robustness {len(everybody)}",
-        lambda: engine("probe", "robustness", "--students", ",".join(everybody), "--searched", 0),
-    )["tables"]["summary"]
-    robust = {row["student"]: row for row in robust}
+    bias, robust = {}, {}
+    for kind, found in ids.items():  # one kind at a time: a probe takes only so many students
+        who = ["--students", ",".join(found)]
+        answer = kept.get(
+            f"{dataset} bias of {kind}, {len(found)}",
+            lambda who=who: engine("probe", "bias", *who, "--source", stimuli),
+        )
+        bias |= {row["id"]: row for row in answer["tables"]["observers"] if row.get("id")}
+        answer = kept.get(
+            f"{dataset} robustness of {kind}, {len(found)}",
+            lambda who=who: engine("probe", "robustness", *who, "--images", 500, "--attacked", 200, "--searched", 0),
+        )
+        robust |= {row["student"]: row for row in answer["tables"]["summary"]}
     pairs = kept.get(
         f"{dataset} agreement {len(everybody)}",
         lambda: engine("probe", "agreement", "--students", ",".join(everybody)),
@@ -94,8 +97,8 @@ def measure(dataset: str, source: str | None, seeds: int, networks: list[str], k
         "its coverage": lambda id: bias[id]["coverage"],
         "accuracy under corruptions": lambda id: robust[id]["corrupted"],
         "share of accuracy kept": lambda id: robust[id]["kept"],
-        "accuracy under PGD, severity 1": lambda id: robust[id]["pgd_1"],
-        "accuracy under PGD, severity 2": lambda id: robust[id]["pgd_2"],
+        "accuracy under PGD, radius 2/255": lambda id: robust[id]["pgd_1"],
+        "accuracy under PGD, radius 8/255": lambda id: robust[id]["pgd_3"],
     }
     for name, value in rows.items():
         found = {kind: [v for v in map(value, ids[kind]) if v is not None] for kind in SOURCES}
