@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from engine.errors import Refused
 from engine.table import Frozen, field
 
-MethodName = Literal["dm", "dc", "dsa", "frepo", "dd", "rat"]
+MethodName = Literal["dm", "dc", "dsa", "datadam", "frepo", "dd", "rat", "mtt"]
 
 
 class DMParameters(Frozen):
@@ -53,6 +53,35 @@ class DMParameters(Frozen):
         True,
         ge=1,
         le=10000,
+    )
+
+
+ATTENTION_NEEDS_LAYERS = (
+    "Attention matching needs a network of two convolutional layers or more. Choose convnet with a depth of at least "
+    "2, convnet-wide or lenet."
+)
+
+
+class DataDAMParameters(DMParameters):
+    """Attention matching."""
+
+    power: float = field(
+        4.0,
+        "Power of activations",
+        "pow",
+        "An attention map sums the activations of a layer's channels to this power; 4 in the paper, 1 in its code.",
+        True,
+        ge=0.5,
+        le=8.0,
+    )
+    weight: float = field(
+        100.0,
+        "Weight of attention",
+        "wat",
+        "Of the distance of attention maps, against 1 for that of features; 100 in the paper.",
+        True,
+        ge=0.0,
+        le=1e6,
     )
 
 
@@ -340,6 +369,89 @@ class RaTParameters(Frozen):
             )
 
 
+class MTTParameters(Frozen):
+    """Trajectory matching."""
+
+    lr_img: float = field(100.0, "Image learning rate", "lr", "Step size of SGD on the pixels.", ge=1e-4, le=1e5)
+    syn_steps: int = field(
+        20,
+        "Student steps",
+        "sst",
+        "Steps of gradient descent that a student takes on the synthetic images before it is compared with the expert; "
+        "50 in the paper at IPC 1, 30 at IPC 10 and 50.",
+        ge=1,
+        le=500,
+    )
+    expert_epochs: int = field(
+        2, "Expert epochs to match", "mat", "How many epochs later the expert is compared with.", ge=1, le=50
+    )
+    max_start: int = field(
+        2,
+        "Latest start",
+        "ms",
+        "Segments start at one of that many first epochs of an expert; 2, 20 and 40 in the paper at IPC 1, 10 and 50.",
+        ge=1,
+        le=200,
+    )
+    batch_syn: int = field(
+        256, "Synthetic images per step", "bs", "Or all of them, where they are fewer.", True, ge=1, le=4096
+    )
+    step_size: float = field(
+        0.01, "Initial step size", "ss", "Step size of the student, which is learned from here on.", True, ge=1e-5, le=1
+    )
+    lr_step: float = field(
+        0.01,
+        "Learning rate of the step size",
+        "lrs",
+        "Step size of SGD on the student's step size before its softplus; 0 leaves it as it is.",
+        True,
+        ge=0.0,
+        le=10.0,
+    )
+    experts: int = field(
+        5,
+        "Experts",
+        "ex",
+        "Networks trained on the real images, whose paths are matched; 100 in the paper.",
+        ge=1,
+        le=200,
+    )
+    epochs: int = field(
+        3, "Epochs per expert", "xep", "Epochs that are recorded of each expert; 50 in the paper.", True, ge=1, le=200
+    )
+    expert_images: int | None = field(
+        None,
+        "Images per expert epoch",
+        "xim",
+        "Real images after which an expert's weights are recorded and its next epoch begins; all of them unless given. "
+        "Fewer suit a small machine, with a larger learning rate of the experts.",
+        True,
+        ge=1,
+        le=10_000_000,
+    )
+    expert_rate: float = field(
+        0.01, "Experts' learning rate", "xlr", "Step size of SGD that trains the experts.", True, ge=1e-5, le=10.0
+    )
+    batch_real: int = field(256, "Experts' batch", "br", "Real images per step of an expert.", True, ge=1, le=8192)
+    augment: bool = field(
+        True,
+        "Augmentation",
+        "aug",
+        "Augment the images of experts and students, each with parameters of its own (DSA).",
+    )
+
+    def problem(self) -> str:
+        """Why the experts' epochs do not suffice; empty when they do."""
+        last = self.max_start - 1 + self.expert_epochs
+        if last <= self.epochs:
+            return ""
+        return (
+            f"Segments of {self.expert_epochs} epochs that start after up to {self.max_start - 1} end after epoch {last}, "
+            f"but {self.epochs} are recorded of each expert. Record at least {last} (epochs), start earlier (max_start) "
+            "or match fewer epochs (expert_epochs)."
+        )
+
+
 @dataclass(frozen=True)
 class MethodInfo:
     """A distillation method as forms, help texts and tables show it.
@@ -412,6 +524,23 @@ METHODS: dict[str, MethodInfo] = {
             moved="pixels",
         ),
         MethodInfo(
+            "datadam",
+            "Attention matching",
+            "Sajedi et al., DataDAM: Efficient Dataset Distillation with Attention Matching, ICCV 2023",
+            "Move the synthetic images until random networks look where they look in the real ones, layer by layer, "
+            "and see the same class means.",
+            r"\min_{S}\;\mathbb{E}_{\theta,\omega}\sum_c\Big(\sum_l\big\|\bar a_l(T_c)-\bar a_l(S_c)\big\|^2"
+            r"+\lambda\big\|\bar\psi(T_c)-\bar\psi(S_c)\big\|^2\Big),\quad "
+            r"a_l=\frac{\sum_i|f_{l,i}|^p}{\|\sum_i|f_{l,i}|^p\|}",
+            DataDAMParameters,
+            "dsa",
+            network="a random network, never trained",
+            real="mean attention and feature of each class",
+            synthetic="mean attention and feature of each class",
+            compared="squared distance, layer by layer",
+            moved="pixels",
+        ),
+        MethodInfo(
             "frepo",
             "Neural feature regression",
             "Zhou, Nezhadarya & Ba, Dataset Distillation using Neural Feature Regression, NeurIPS 2022",
@@ -458,6 +587,22 @@ METHODS: dict[str, MethodInfo] = {
             synthetic="weights after some steps more",
             compared="the loss, back through the last steps",
             moved="pixels",
+        ),
+        MethodInfo(
+            "mtt",
+            "Trajectory matching",
+            "Cazenavette, Wang, Torralba, Efros & Zhu, Dataset Distillation by Matching Training Trajectories, CVPR 2022",
+            "Let a network train on the synthetic images for a few steps, from where an expert was on its way through "
+            "the real ones, and move them until it arrives where the expert did, epochs later.",
+            r"\min_{S,\alpha}\;\mathbb{E}_{\theta^*,s}\;\big\|\hat\theta_{s+N}(S,\alpha)-\theta^*_{s+M}\big\|^2"
+            r"\,\big/\,\big\|\theta^*_s-\theta^*_{s+M}\big\|^2",
+            MTTParameters,
+            "mtt",
+            network="where an expert was after some epochs",
+            real="the expert's weights, epochs later",
+            synthetic="a student's weights, steps later",
+            compared="squared distance, relative to the expert's way",
+            moved="pixels and step size",
         ),
     )
 }

@@ -121,8 +121,8 @@ class SyntheticSet:
 
     Shapes: ``images`` (N, C, H, W) float32 in the space students see (normalised by ``mean``/``std``, then whitened
     where ``zca`` is set); ``labels`` (N,) int64 for hard labels, or (N, K) float32 for soft ones, which need not sum
-    to one; ``step_sizes`` (T,) float32 where the set was distilled for T steps of plain gradient descent from ``start``.
-    The steps take the images in ``turns``: step t sees image n when t = n modulo ``turns``.
+    to one; ``step_sizes`` (T,) float32 where the set was distilled for T steps of plain gradient descent, which begin
+    at ``start`` and take the images in ``turns``: step t sees the images n with n = t modulo ``turns``.
 
     ``dataset``: id of the dataset it stands for. ``kind``: one of ``KINDS``. ``protocol``: the protocol it was made
     for. ``provenance``: free-form JSON (spec, steps, seconds, versions, source file).

@@ -19,8 +19,10 @@ from engine import baselines, students
 from engine.accel import Accel
 from engine.data.base import Dataset
 from engine.home import cache_folder
+from engine.methods import METHODS
 from engine.runs.job import Job
 from engine.spec import RunSpec
+from engine.students.protocols import PROTOCOLS
 from engine.synthetic import SyntheticSet
 
 SHARE = 0.25  # of the wall time, once the first accuracy is there
@@ -34,7 +36,9 @@ Slices = Generator[float, None, None]
 
 
 class Live:
-    """Spends a share of the time on accuracies under the ``quick`` protocol, on held-out training images.
+    """Spends a share of the time on accuracies under the ``quick`` protocol, on held-out training images; of sets that
+    are made for steps of their own under the protocol that takes these, as another optimiser would get little out of
+    them. There are no references then: numbers of two protocols do not belong in one picture.
 
     First the accuracy of the initial images, then by turns of the current ones, at growing intervals, and of the
     references (random real images, class averages from k-means), which are kept for later runs. Everything random in
@@ -47,7 +51,9 @@ class Live:
         self.began = self.next_at = time.monotonic()
         self.spent = 0.0
         self.task: Slices | None = None
-        self.references = self._references()
+        own = METHODS[spec.method].protocol
+        self.protocol = own if PROTOCOLS[own].own_steps else "quick"
+        self.references = self._references() if self.protocol == "quick" else []
         self.on = True
 
     def state(self) -> dict[str, Any]:
@@ -118,7 +124,7 @@ class Live:
             yield from students.evaluate_slices(
                 synthetic,
                 self.data,
-                "quick",
+                self.protocol,
                 seeds=seeds,
                 seed=seed,
                 accel=self.accel,

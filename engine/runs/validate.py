@@ -11,7 +11,7 @@ from engine.data.catalogue import DATASETS, FOLDER, availability
 from engine.data.folder_check import opened
 from engine.errors import Refused
 from engine.estimate import estimate
-from engine.methods import BANK_NEEDS_UNTRAINED, DCParameters
+from engine.methods import ATTENTION_NEEDS_LAYERS, BANK_NEEDS_UNTRAINED, DCParameters
 from engine.spec import BASELINES, BaselineSpec, RunSpec, StudentSpec
 from engine.students.protocols import PROTOCOLS
 
@@ -27,6 +27,9 @@ def check(spec: BaseModel) -> None:
     if isinstance(spec, RunSpec) and isinstance(spec.parameters, DCParameters):
         if spec.parameters.variant == "bank" and spec.parameters.trains(spec.ipc):
             raise Refused(BANK_NEEDS_UNTRAINED)
+    if isinstance(spec, RunSpec) and spec.method == "datadam":
+        if spec.network == "mlp" or (spec.network == "convnet" and spec.depth == 1):
+            raise Refused(ATTENTION_NEEDS_LAYERS)
     if isinstance(spec, StudentSpec):
         check_student(spec)
     if isinstance(spec, RunSpec):

@@ -60,7 +60,8 @@ def evaluate_slices(
     A generator: each ``next`` does a small piece of the work (one optimiser step, or one batch of real images) and
     gives the fraction done; the ``Evaluation`` is its return value. Whatever is random comes from the students' seeds,
     so that interleaving it with other work changes neither. ``split`` ``held-out`` are the training images kept aside
-    for selection. ``limit``: classify only so many of them, always the same random ones.
+    for selection. ``limit``: classify only so many of them, always the same random ones. A set that is followed from
+    one network's initial weights has one student only.
 
     Raises ``Refused`` (at the first ``next``) when set, dataset, protocol and network do not fit.
     """
@@ -118,8 +119,10 @@ def _evaluate(
     plan = make_plan(synthetic, data, protocol, network, accel)
     real = Real(synthetic, data, split, limit, plan.accel)
     numbers = list(range(seed, seed + seeds))
+    if plan.course and plan.course.start.fixed:
+        numbers = numbers[:1]  # all students would be the same one
     # Work in images seen: a training image costs about three tested ones (forward, and backward twice that)
-    steps = len(plan.protocol.rates(len(plan.images)))
+    steps = len(plan.rates())
     training = 3.0 * steps * min(plan.protocol.batch, len(plan.images))
     whole = len(numbers) * (training + len(real))
     done = 0.0

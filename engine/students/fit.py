@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.accel import Accel
 from engine.data.base import Dataset
+from engine.errors import Refused
 from engine.networks import parameter_count
 from engine.students.kept import Student
 from engine.students.train import Plan, _modules, make_real_plan, train_slices
@@ -50,7 +51,10 @@ def fit(
 
 
 def shortened(plan: Plan, epochs: int | None = None, width: int | None = None) -> Plan:
-    """``plan`` with so many epochs, and so wide a network, where they are given."""
+    """``plan`` with so many epochs, and so wide a network, where they are given. Raises ``Refused`` where the set
+    itself says how many steps there are."""
+    if plan.course and epochs is not None:
+        raise Refused("This protocol takes the steps that the set was made for; leave the number of epochs out.")
     protocol = plan.protocol if epochs is None else replace(plan.protocol, epochs=epochs)
     return replace(plan, protocol=protocol, width=width or plan.width)
 

@@ -19,7 +19,11 @@ class Protocol:
 
     ``schedule``: ``step`` runs the first ``epochs // 2 + 1`` epochs (or steps, likewise) at ``rate`` and the others at
     a tenth of it with the momentum reset, because the reference code makes a new optimiser there; ``cosine`` warms up
-    linearly for ``warmup`` steps (half of them all, where they are fewer than twice as many) and then falls to zero.
+    linearly for ``warmup`` steps (half of them all, where they are fewer than twice as many) and then falls to zero;
+    ``constant`` stays at ``rate``.
+
+    ``own_steps``: the set itself says how it is to be trained on (``engine.students.course``): from which initial
+    weights, in how many steps of which sizes, on which images. The numbers here then only stand in for it.
 
     ``loss``: ``cross-entropy`` takes hard labels or probabilities. Learned labels that are not probabilities (negative
     entries, or rows that do not sum to one, as FRePo's) have no cross-entropy: they are trained on with the squared
@@ -41,11 +45,12 @@ class Protocol:
     rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: Literal["step", "cosine", "constant"] = "step"
     warmup: int = 0
     batch: int = 256
     loss: Literal["cross-entropy", "squared"] = "cross-entropy"
     augment: Literal["dsa", "frepo", "dc", "light"] | None = None
+    own_steps: bool = False
 
     def step_count(self, images: int) -> int:
         """Optimiser steps of one student on a set of ``images`` images."""
@@ -65,6 +70,8 @@ class Protocol:
         total = self.step_count(images)
         if self.schedule == "step":
             return [self.rate if step < self.restart(images) else self.rate / 10 for step in range(total)]
+        if self.schedule == "constant":
+            return [self.rate] * total
         warm = min(self.warmup, total // 2)
         rates = [self.rate * (step + 1) / warm for step in range(warm)]
         return rates + [self.rate * (1 + math.cos(math.pi * s / (total - warm))) / 2 for s in range(total - warm)]
@@ -124,6 +131,30 @@ PROTOCOLS: dict[str, Protocol] = {
             batch=500,
             loss="squared",
             augment="frepo",
+        ),
+        Protocol(
+            "dd",
+            "DD",
+            "The very steps that the set was distilled for: from its initial weights, or freshly initialised ones "
+            "where it was made for any, plain gradient descent with the learned step sizes (Wang et al. 2018).",
+            "lenet",
+            steps=((1, 30),),
+            momentum=0.0,
+            weight_decay=0.0,
+            schedule="constant",
+            own_steps=True,
+        ),
+        Protocol(
+            "rat",
+            "RaT",
+            "ConvNet-3 of width 128, 300 epochs of Adam at 1e-3 without augmentation (Feng, Vedantam & Kempe 2024, who "
+            "report the best of 300 to 3,000).",
+            "convnet",
+            epochs=300,
+            optimiser="adam",
+            rate=1e-3,
+            weight_decay=0.0,
+            schedule="constant",
         ),
     )
 }

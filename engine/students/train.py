@@ -26,6 +26,7 @@ from engine.data.base import Dataset
 from engine.errors import Refused
 from engine.networks import make_network
 from engine.students.adversary import Adversary
+from engine.students.course import Course, follow
 from engine.students.protocols import CHARACTERS, TRAINING, Protocol, protocol_for
 from engine.synthetic import SyntheticSet
 
@@ -134,6 +135,7 @@ class Plan:
     ``images`` (N, C, H, W) and ``targets`` ((N,) classes, or (N, K)) lie on the device; ``loss`` fits the targets.
     uint8 images are brought into the network's space by ``prepare``, batch by batch. ``shift``: pixels by which light
     augmentation moves them; ``flips``: whether it mirrors them. ``options``: further arguments of ``make_network``.
+    ``course``: the steps that the set itself prescribes, where the protocol follows them.
     """
 
     protocol: Protocol
@@ -150,10 +152,17 @@ class Plan:
     flips: bool = False
     adversary: Adversary | None = None
     options: tuple[tuple[str, Any], ...] = ()
+    course: Course | None = None
 
-    def make(self, seed: int = 0) -> nn.Module:
+    def make(self, seed: int) -> nn.Module:
         """The network as it starts from ``seed``."""
+        if self.course:
+            return self.course.begin(self.build(), seed, self.accel)
         return make_network(**self.build(), seed=seed)
+
+    def rates(self) -> list[float]:
+        """The learning rate of every step."""
+        return list(self.course.rates) if self.course else self.protocol.rates(len(self.images))
 
     def build(self) -> dict[str, Any]:
         """The arguments of ``make_network``, less the seed."""
@@ -184,7 +193,8 @@ def make_plan(
     accel = accel or pick_accel()
     targets, loss = _targets(synthetic.labels, len(synthetic.classes), TRAINING[protocol].loss)
     chosen = protocol_for(protocol, data.name, network or TRAINING[protocol].network, learned=loss == "squared")
-    return _plan(chosen, data, network, place(synthetic.images, accel), targets, loss, accel)
+    plan = _plan(chosen, data, network, place(synthetic.images, accel), targets, loss, accel)
+    return follow(plan, synthetic, data, network) if chosen.own_steps else plan
 
 
 def make_real_plan(images: Tensor, labels: Tensor, data: Dataset, protocol: str, network: str, accel: Accel) -> Plan:
@@ -194,6 +204,8 @@ def make_real_plan(images: Tensor, labels: Tensor, data: Dataset, protocol: str,
     if len(images) == 0:
         raise Refused("There are no images to train on.")
     chosen = protocol_for(protocol, data.name, network)
+    if chosen.own_steps:
+        raise Refused(f"Real images have no step sizes, by which the protocol {protocol} trains; choose another one.")
     targets, loss = _targets(labels, len(data.classes), chosen.loss)
     plan = _plan(chosen, data, network, images.to(accel.device), targets, loss, accel)
     return replace(plan, prepare=data.normalise)
@@ -250,7 +262,7 @@ def train_slices(plan: Plan, seeds: list[int]) -> Generator[float, None, Group]:
     key = [build.pop(name) for name in ("name", "channels", "size", "classes", "width")]
     made = program(*key, plan.loss, ensemble, plan.accel, **build)
 
-    rates, restart = plan.protocol.rates(count), plan.protocol.restart(count)
+    rates, restart = plan.rates(), plan.protocol.restart(count)
     batch = min(plan.protocol.batch, count)
     streams = [_batches(plan, seed) for seed in seeds]
     pace = Pace()
@@ -354,13 +366,17 @@ def _optimiser(protocol: Protocol, parameters: list[Tensor]) -> torch.optim.Opti
 
 
 def _batches(plan: Plan, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Endless (images, targets, noise) of one seed: epochs in random order, each batch under an augmentation of its
-    own. The noise is where an adversary starts, and empty without one."""
+    """Endless (images, targets, noise) of one seed: epochs in random order (or on the set's course), each batch under
+    an augmentation of its own. The noise is where an adversary starts, and empty without one."""
     generator = torch.Generator().manual_seed(seed)
     count, size = len(plan.images), plan.images.shape[2]
     noise = torch.empty(0)
     while True:
-        for chosen in torch.randperm(count, generator=generator).split(plan.protocol.batch):
+        if plan.course:
+            epoch = [torch.arange(turn, count, plan.course.turns) for turn in range(plan.course.turns)]
+        else:
+            epoch = torch.randperm(count, generator=generator).split(plan.protocol.batch)
+        for chosen in epoch:
             chosen = chosen.to(plan.images.device)
             images = _prepared(plan, chosen)
             if plan.strategy == "light":
@@ -414,7 +430,7 @@ def train_students(
 
 
 def _modules(plan: Plan, group: Group) -> list[nn.Module]:
-    blank = plan.make().to(plan.images.device, next(iter(group.parameters.values())).dtype)
+    blank = make_network(**plan.build()).to(plan.images.device, next(iter(group.parameters.values())).dtype)
     modules = []
     for i in range(len(group.seeds)):
         module = copy.deepcopy(blank).eval()

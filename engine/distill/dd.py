@@ -1,0 +1,179 @@
+"""Dataset distillation: DD (Wang, Zhu, Torralba & Efros, 2018).
+
+Learn images, and the size of each step, so that a few steps of plain gradient descent on them turn an initial network
+into one that is right about real images. The gradient goes back through all of these steps to the images of each and to
+its step size. Learned for one fixed network, ten images suffice for MNIST; learned for any freshly initialised network,
+they need more images and more steps, as each step has images of its own; pre-trained networks lie between.
+
+The sweep back keeps the weights of each step only and goes through one step at a time (``engine.distill.unroll``), as
+the paper's code does, so that one program of the size of a step is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call, grad_and_value
+
+from engine.accel import Accel
+from engine.data.base import Dataset
+from engine.distill.base import StepReport, check_finite
+from engine.distill.images import finished, initial_images, network_key, new_seed, to_space, whitening
+from engine.distill.pretrained import begin
+from engine.distill.unroll import Weights, step_functions, unroll
+from engine.methods import DDParameters
+from engine.networks import make_network
+from engine.spec import RunSpec
+from engine.synthetic import Start, SyntheticSet
+
+BETAS = (0.5, 0.999)  # of Adam on the images, as in the paper's code
+POOL_SEEDS = 1_000_000_000  # of pre-trained networks to distil with: none that a student is likely to be given
+
+
+@lru_cache(maxsize=4)
+def programs(
+    key: tuple[Any, ...], accel: Accel, functions: Callable[..., tuple[Callable[..., Any], ...]] = step_functions
+) -> tuple[Callable[..., Any], ...]:
+    """(a step, the same backwards, gradient and loss in the weights) of a network; kept for later runs.
+
+    ``functions``: makes the first two of a loss.
+    """
+
+    def build() -> tuple[Callable[..., Any], ...]:
+        network = make_network(*key)
+
+        def loss(weights: Weights, images: Tensor, labels: Tensor) -> Tensor:
+            with accel.autocast():
+                logits = functional_call(network, weights, (images,))
+            return F.cross_entropy(logits.float() if logits.dtype == torch.bfloat16 else logits, labels)
+
+        return *functions(loss), grad_and_value(loss)
+
+    return accel.programs(build)
+
+
+def real_batch(data: Dataset, zca: Any, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """``count`` random real images in model space, half of them mirrored where that keeps the class, and labels."""
+    pool = data.distil_indices
+    picked = pool[torch.randint(len(pool), (count,), generator=generator)]
+    images = to_space(data, picked, zca)
+    if data.flips:
+        mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+        images = torch.where(mirrored, images.flip(3), images)
+    return images, data.train_labels[picked]
+
+
+class Method:
+    """DD as a distiller; see the module's text. One step is one update of images and step sizes."""
+
+    def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
+        assert isinstance(spec.parameters, DDParameters)
+        self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
+        own = self.own
+        own.check(spec.ipc, spec.zca)
+        self.generator = torch.Generator().manual_seed(spec.seed)
+        self.zca = whitening(data) if spec.zca else None
+        images, self.classes = initial_images(spec, data, self.zca)
+        self.images = images.to(accel.device).requires_grad_()
+        self.labels = self.classes.to(accel.device)
+        self.turns = 1 if own.shared else own.distill_steps
+        first = torch.full((own.distill_steps * own.distill_epochs,), own.lr_step, device=accel.device)
+        self.raw_rates = first.expm1().log().requires_grad_()  # the inverse of softplus, which keeps rates above zero
+        self.optimiser = torch.optim.Adam([self.images, self.raw_rates], lr=own.lr_img, betas=BETAS)
+        self.count = 0
+
+        key = network_key(spec, data)
+        names = ("name", "channels", "size", "classes", "width", "depth")
+        self.build = dict(zip(names, key, strict=True))
+        self.pool: list[Weights] = []
+        self.start = self._start()
+        self._advance, self._retreat, self._judge = programs(key, accel)
+
+    # ---- the method ----
+
+    def step(self) -> StepReport:
+        rates = F.softplus(self.raw_rates)
+        turns = [(self.images[s :: self.turns], self.labels[s :: self.turns]) for s in range(self.turns)]
+        batches = [turns[t % self.turns] for t in range(len(rates))]
+        real, targets = (t.to(self.accel.device) for t in self._real())
+        self.optimiser.zero_grad()
+        total = 0.0
+        for _ in range(self.own.n_nets):
+            final, sweep = unroll(self._advance, self._retreat, self._begin(), batches, rates)
+            gradient, loss = self._judge(final, real, targets)
+            found = sweep(gradient)
+            torch.autograd.backward([images for images, _ in batches], [g / self.own.n_nets for g in found.images])
+            rates.backward(found.rates / self.own.n_nets, retain_graph=True)
+            total += float(loss) / self.own.n_nets
+        check_finite(torch.tensor(total), torch.cat([self.images.grad.flatten(), self.raw_rates.grad]))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.own.lr_img * 0.5 ** (self.count // self.own.halve)
+        self.optimiser.step()
+        self.count += 1
+        return StepReport(self.count, total, {"step_size": float(rates.detach().mean())})
+
+    def _real(self) -> tuple[Tensor, Tensor]:
+        return real_batch(self.data, self.zca, self.own.batch_real, self.generator)
+
+    # ---- where the steps begin ----
+
+    def _start(self) -> Start:
+        """What the set will say about its initial network."""
+        own, kind = self.own, self.own.initial
+        facts: dict[str, Any] = {"network": self.spec.network, "width": self.spec.width, "depth": self.spec.depth}
+        if "pretrained" in kind:
+            facts |= {"source": own.source or self.data.name, "source_steps": own.source_steps}
+        if kind.startswith("fixed"):
+            free = Start(kind.replace("fixed", "random"), **facts)
+            seed = self.spec.seed + (POOL_SEEDS if "pretrained" in kind else 0)
+            facts["weights"] = begin(free, self.build, seed, self.data, self.accel).state_dict()
+        return Start(kind, **facts)
+
+    def _begin(self) -> Weights:
+        """The weights of an initial network, on the device."""
+        if self.start.fixed:
+            return {k: w.to(self.accel.device) for k, w in self.start.weights.items()}
+        if self.start.initial == "random":
+            return self._weights(new_seed(self.generator))
+        if len(self.pool) < self.own.pool:  # one by one, so that the first image does not wait for all of them
+            self.pool.append(self._weights(POOL_SEEDS + len(self.pool)))
+        return self.pool[int(torch.randint(len(self.pool), (1,), generator=self.generator))]
+
+    def _weights(self, seed: int) -> Weights:
+        network = begin(self.start, self.build, seed, self.data, self.accel)
+        return {k: p.detach().to(self.accel.device) for k, p in network.named_parameters()}
+
+    # ---- the result and the state ----
+
+    def synthetic(self) -> SyntheticSet:
+        """The images as they are now, with hard labels, step sizes and where the steps begin."""
+        made = finished(self.spec, self.data, self.images, self.classes, self.zca, self.count)
+        sizes = F.softplus(self.raw_rates).detach().float().cpu()
+        return replace(made, step_sizes=sizes, turns=self.turns, start=self.start)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "count": self.count,
+            "images": self.images.detach(),
+            "raw_rates": self.raw_rates.detach(),
+            "optimiser": self.optimiser.state_dict(),
+            "weights": self.start.weights,
+            "pool": self.pool,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+        with torch.no_grad():
+            self.images.copy_(state["images"])
+            self.raw_rates.copy_(state["raw_rates"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.start = replace(self.start, weights={k: w.cpu() for k, w in state["weights"].items()})
+        self.pool = state["pool"]
+        self.generator.set_state(state["generator"].cpu())

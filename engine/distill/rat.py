@@ -1,0 +1,166 @@
+"""Random truncated back-propagation through time: RaT-BPTT (Feng, Vedantam & Kempe, ICLR 2024).
+
+Unrolling a whole training gives wild gradients, and unrolling only its beginning teaches the images nothing about its
+end. So each update trains a fresh network on the images for a random number of steps, ends with a window of a few steps
+more, and goes back through that window only: every stage of the training is looked at in its turn, at the price of a
+short one.
+
+The networks train with Adam, whose averages of gradients are part of what the window goes back through. The gradient
+is clipped at twice the moving average of its norm, as in the paper's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad, vjp
+
+from engine import augment
+from engine.accel import Accel
+from engine.data.base import Dataset
+from engine.distill.base import StepReport, check_finite
+from engine.distill.dd import programs, real_batch
+from engine.distill.images import finished, initial_images, network_key, new_seed, whitening
+from engine.distill.unroll import Loss, Weights, step_functions, unroll
+from engine.methods import RaTParameters
+from engine.networks import make_network
+from engine.spec import RunSpec
+from engine.synthetic import SyntheticSet
+
+State = dict[str, Any]  # weights; with Adam also its averages and the steps taken
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam on the networks
+SMOOTH = 0.9  # of the moving average of the gradient's norm
+
+
+def adam_functions(loss: Loss) -> tuple[Callable[..., State], Callable[..., Any]]:
+    """A step of Adam (Kingma & Ba 2015, algorithm 1) on ``loss``, and its way back, as ``step_functions`` makes them
+    for gradient descent. The state maps ``weights``, ``m``, ``v`` to tensors by parameter, ``age`` to the steps taken.
+
+    Epsilon stands inside the root, squared, where it does the same and the derivative stays finite at v = 0.
+    """
+
+    def advance(state: State, images: Tensor, labels: Tensor, rate: Tensor) -> State:
+        slope = grad(loss)(state["weights"], images, labels)
+        age = state["age"] + 1
+        m = {k: BETA1 * state["m"][k] + (1 - BETA1) * g for k, g in slope.items()}
+        v = {k: BETA2 * state["v"][k] + (1 - BETA2) * g.square() for k, g in slope.items()}
+        ahead, size = 1 - BETA1**age, 1 - BETA2**age
+        weights = {
+            k: w - rate * (m[k] / ahead) / (v[k] / size + EPSILON**2).sqrt() for k, w in state["weights"].items()
+        }
+        return {"weights": weights, "m": m, "v": v, "age": age}
+
+    def retreat(state: State, images: Tensor, labels: Tensor, rate: Tensor, gradient: State) -> Any:
+        _, pull = vjp(lambda s, x, r: advance(s, x, labels, r), state, images, rate)
+        return pull(gradient)
+
+    return advance, retreat
+
+
+def clipped(gradient: Tensor, average: float | None) -> tuple[Tensor, float]:
+    """``gradient`` no longer than twice the moving average of its norm, and that average with this norm in it."""
+    norm = float(gradient.norm())
+    average = norm if average is None else SMOOTH * average + (1 - SMOOTH) * norm
+    return gradient * min(1.0, 2 * average / max(norm, 1e-12)), average
+
+
+class Method:
+    """RaT-BPTT as a distiller; see the module's text. One step is one update of the images."""
+
+    def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
+        assert isinstance(spec.parameters, RaTParameters)
+        self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
+        self.own.check()
+        self.generator = torch.Generator().manual_seed(spec.seed)
+        self.zca = whitening(data) if spec.zca else None
+        images, self.classes = initial_images(spec, data, self.zca)
+        self.images = images.to(accel.device).requires_grad_()
+        self.labels = self.classes.to(accel.device)
+        self.optimiser = torch.optim.Adam([self.images], lr=self.own.lr_img)
+        self.strategy = augment.strategy_for(data)
+        self.average: float | None = None  # of the gradient's norm
+        self.count = 0
+        self.key = network_key(spec, data)
+        functions = adam_functions if self.own.inner == "adam" else step_functions
+        self._advance, self._retreat, self._judge = programs(self.key, accel, functions)
+
+    # ---- the method ----
+
+    def step(self) -> StepReport:
+        own = self.own
+        rate = torch.tensor(own.lr_net, device=self.accel.device)
+        state = self._young()
+        before = int(torch.randint(own.total - own.window + 1, (1,), generator=self.generator))
+        with torch.no_grad():
+            for _ in range(before):
+                state = self._advance(state, *self._batch(), rate)
+        batches = [self._batch() for _ in range(own.window)]
+        final, sweep = unroll(self._advance, self._retreat, state, batches, rate.expand(own.window))
+        real, targets = (
+            t.to(self.accel.device) for t in real_batch(self.data, self.zca, own.batch_real, self.generator)
+        )
+        gradient, loss = self._judge(self._weights(final), real, targets)
+        found = sweep(self._seen(final, gradient))
+        self.optimiser.zero_grad()
+        torch.autograd.backward([images for images, _ in batches], found.images)
+        check_finite(loss, self.images.grad)
+        self.images.grad, self.average = clipped(self.images.grad, self.average)
+        self.optimiser.step()
+        self.count += 1
+        return StepReport(self.count, float(loss), {"trained": float(before + own.window)})
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """The synthetic images of one step inside, and their labels."""
+        images, labels = self.images, self.labels
+        if len(images) > self.own.batch_syn:
+            picked = torch.randperm(len(images), generator=self.generator)[: self.own.batch_syn].to(images.device)
+            images, labels = images[picked], labels[picked]
+        if self.own.augment:
+            images = augment.apply(images, augment.draw(self.strategy, self.generator, self.data.size, len(images)))
+        return images, labels
+
+    # ---- networks in training ----
+
+    def _young(self) -> State:
+        """A network at random initialisation."""
+        network = make_network(*self.key, seed=new_seed(self.generator)).to(self.accel.device)
+        weights = {k: p.detach() for k, p in network.named_parameters()}
+        if self.own.inner == "sgd":
+            return weights
+        zeros = {name: {k: torch.zeros_like(w) for k, w in weights.items()} for name in ("m", "v")}
+        return {"weights": weights, **zeros, "age": torch.zeros((), device=self.accel.device)}
+
+    def _weights(self, state: State) -> Weights:
+        return state if self.own.inner == "sgd" else state["weights"]
+
+    def _seen(self, state: State, gradient: Weights) -> State:
+        """The gradient with respect to a state, of a loss that sees its weights only."""
+        if self.own.inner == "sgd":
+            return gradient
+        zeros = {name: {k: torch.zeros_like(w) for k, w in state[name].items()} for name in ("m", "v")}
+        return {"weights": gradient, **zeros, "age": torch.zeros_like(state["age"])}
+
+    # ---- the result and the state ----
+
+    def synthetic(self) -> SyntheticSet:
+        """The images as they are now, with hard labels."""
+        return finished(self.spec, self.data, self.images, self.classes, self.zca, self.count)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "count": self.count,
+            "images": self.images.detach(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count, self.average = state["count"], state["average"]
+        with torch.no_grad():
+            self.images.copy_(state["images"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"].cpu())
