@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from engine.accel import Accel
@@ -40,16 +40,33 @@ def matching_loss(features: Tensor, means: Tensor) -> Tensor:
     return (features.mean(1) - means).square().sum()
 
 
+class Embedding(nn.Module):
+    """What is matched: images (N, C, H, W) to the features (N, D) of a network's ``body``."""
+
+    def __init__(self, body: nn.Sequential):
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body(images).flatten(1)
+
+
 @lru_cache(maxsize=4)
-def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ...]:
-    """(gradient and loss in the images, features, the same never compiled) given a network's parameters; kept."""
+def programs(
+    key: tuple[Any, ...], accel: Accel, embedding: type[nn.Module] = Embedding, **options: Any
+) -> tuple[Callable[..., Any], ...]:
+    """(gradient and loss in the images, features, the same never compiled) given a network's parameters; kept.
+
+    ``embedding`` makes features of a network's body, and takes ``options``.
+    """
 
     def build() -> tuple[Callable[..., Any], ...]:
-        body = make_network(*key).body
+        module = embedding(make_network(*key).body, **options)
 
         def embed(params: dict[str, Tensor], images: Tensor) -> Tensor:
             with accel.autocast():
-                return functional_call(body, params, (images,)).flatten(1).float()
+                features = functional_call(module, params, (images,))
+            return features.float() if features.dtype == torch.bfloat16 else features
 
         def objective(images: Tensor, params: dict[str, Tensor], means: Tensor) -> Tensor:
             features = embed(params, images)
@@ -76,7 +93,10 @@ class Method:
         own = self.own
         self.bank = Bank(own.bank_size, own.refresh, len(data.classes), self._begin, self._see, self.generator)
         self.count = 0
-        self._gradient, self._embed, self._rough_embed = programs(self.key, accel)
+        self._gradient, self._embed, self._rough_embed = self._programs()
+
+    def _programs(self) -> tuple[Callable[..., Any], ...]:
+        return programs(self.key, self.accel)
 
     # ---- the method ----
 
@@ -95,8 +115,8 @@ class Method:
 
     def _begin(self) -> dict[str, Any]:
         """A random network and a random augmentation."""
-        body = make_network(*self.key, seed=new_seed(self.generator)).body.to(self.accel.device)
-        params = {k: p.detach() for k, p in body.named_parameters()}
+        network = make_network(*self.key, seed=new_seed(self.generator)).to(self.accel.device)
+        params = {k: p.detach() for k, p in network.named_parameters() if k.startswith("body.")}
         return {"params": params, "augmentation": list(draw(self.strategy, self.generator, self.data.size))}
 
     def _see(self, view: dict[str, Any], c: int, share: float) -> Tensor:

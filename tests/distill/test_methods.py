@@ -17,6 +17,8 @@ SMALL = {"dataset": "tiny", "network": "convnet", "width": 8, "depth": 2, "deter
 VARIANTS = [
     ("dm", {"variant": "bank"}),
     ("dm", {"variant": "plain"}),
+    ("datadam", {"variant": "bank", "lr_img": 0.2}),
+    ("datadam", {"variant": "plain", "ipc": 2, "power": 1.0}),
     ("dc", {"variant": "bank"}),
     ("dc", {"variant": "plain", "ipc": 2, "inner_loop": 2}),
     ("dc", {"distance": "cosine"}),
