@@ -446,9 +446,9 @@ class MTTParameters(Frozen):
         if last <= self.epochs:
             return ""
         return (
-            f"Segments of {self.expert_epochs} epochs that start after up to {self.max_start - 1} end after epoch {last}, "
-            f"but {self.epochs} are recorded of each expert. Record at least {last} (epochs), start earlier (max_start) "
-            "or match fewer epochs (expert_epochs)."
+            f"Segments of {self.expert_epochs} epochs that start after up to {self.max_start - 1} end after epoch "
+            f"{last}, but {self.epochs} are recorded of each expert. Record at least {last} (epochs), start earlier "
+            "(max_start) or match fewer epochs (expert_epochs)."
         )
 
 
@@ -591,7 +591,7 @@ METHODS: dict[str, MethodInfo] = {
         MethodInfo(
             "mtt",
             "Trajectory matching",
-            "Cazenavette, Wang, Torralba, Efros & Zhu, Dataset Distillation by Matching Training Trajectories, CVPR 2022",
+            "Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022",
             "Let a network train on the synthetic images for a few steps, from where an expert was on its way through "
             "the real ones, and move them until it arrives where the expert did, epochs later.",
             r"\min_{S,\alpha}\;\mathbb{E}_{\theta^*,s}\;\big\|\hat\theta_{s+N}(S,\alpha)-\theta^*_{s+M}\big\|^2"

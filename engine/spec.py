@@ -18,13 +18,15 @@ URL_VERSION = 1  # written into every shared link; raise it when a default or th
 
 Network = Literal["convnet", "convnet-wide", "lenet", "mlp"]  # those that methods distil with
 StudentNetwork = Literal[Network, "alexnet", "vgg11", "resnet18", "resnet18-bn", "vit", "edge-popup"]
+Norm = Literal["none", "instance", "batch", "layer"]
 Init = Literal["real", "noise", "mean", "kmeans"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-ProtocolName = Literal["quick", "dc", "dsa", "frepo", "dd", "rat"]
+ProtocolName = Literal["quick", "dc", "dsa", "frepo", "mtt", "dd", "rat"]
 BaselineName = Literal[
     "random", "optimised", "kmeans", "kmeans-real", "average", "herding", "kcenter", "ccs", "forgetting", "el2n"
 ]
 NETWORKS, STUDENT_NETWORKS, INITS = get_args(Network), get_args(StudentNetwork), get_args(Init)
+NORMS = get_args(Norm)
 DEVICES, PROTOCOLS, BASELINES = get_args(Device), get_args(ProtocolName), get_args(BaselineName)
 
 
@@ -152,6 +154,13 @@ class EvaluationSpec(Frozen):
     protocol: ProtocolName = field("quick", "Protocol", "p", "The evaluation protocol.")
     network: StudentNetwork | None = field(
         None, "Network", "net", "The students' network; the protocol's own unless given."
+    )
+    width: int | None = field(
+        None, "Network width", "w", "Channels of a ConvNet's layers; the protocol's own unless given.", True, ge=8, le=512
+    )
+    depth: int | None = field(None, "Network depth", "dep", "Blocks of a ConvNet; 3 unless given.", True, ge=1, le=5)
+    norm: Norm | None = field(
+        None, "Normalisation", "no", "Of a ConvNet: none, instance, batch or layer; instance unless given.", True
     )
     seeds: int = field(3, "Students", "st", "Networks trained from different seeds.", ge=1, le=20)
     seed: int = field(

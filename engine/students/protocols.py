@@ -22,6 +22,8 @@ class Protocol:
     linearly for ``warmup`` steps (half of them all, where they are fewer than twice as many) and then falls to zero;
     ``constant`` stays at ``rate``.
 
+    ``learned_rate``: the set's learned step size takes the place of ``rate`` where it has one (the mean of several).
+
     ``own_steps``: the set itself says how it is to be trained on (``engine.students.course``): from which initial
     weights, in how many steps of which sizes, on which images. The numbers here then only stand in for it.
 
@@ -50,6 +52,7 @@ class Protocol:
     batch: int = 256
     loss: Literal["cross-entropy", "squared"] = "cross-entropy"
     augment: Literal["dsa", "frepo", "dc", "light"] | None = None
+    learned_rate: bool = False
     own_steps: bool = False
 
     def step_count(self, images: int) -> int:
@@ -133,6 +136,16 @@ PROTOCOLS: dict[str, Protocol] = {
             augment="frepo",
         ),
         Protocol(
+            "mtt",
+            "MTT",
+            "As DSA, but at the learning rate that the set has learned; at 0.01 where it has none (Cazenavette et al. "
+            "2022).",
+            "convnet",
+            epochs=1000,
+            augment="dsa",
+            learned_rate=True,
+        ),
+        Protocol(
             "dd",
             "DD",
             "The very steps that the set was distilled for: from its initial weights, or freshly initialised ones "
@@ -180,9 +193,11 @@ TRAINING = {**PROTOCOLS, "full": FULL}  # everything a student may be trained un
 CHARACTERS = ("mnist", "digits", "kmnist", "usps")
 
 
-def protocol_for(name: str, dataset: str, network: str | None = None, learned: bool = False) -> Protocol:
+def protocol_for(
+    name: str, dataset: str, network: str | None = None, learned: bool = False, rate: float | None = None
+) -> Protocol:
     """The protocol ``name`` as it runs on ``dataset`` with ``network`` (its own unless given); ``learned``: the set's
-    labels are learned and no probabilities.
+    labels are learned and no probabilities; ``rate``: the learning rate that the set has learned, if any.
 
     The DC paper's code augments its students on MNIST, for more epochs, and nowhere else; so does ``dc`` here, on MNIST
     and its like. Where a protocol says SGD, the transformer is trained with Adam at 1e-3 and without weight decay,
@@ -192,6 +207,8 @@ def protocol_for(name: str, dataset: str, network: str | None = None, learned: b
     Adam, warm-up and a cosine.
     """
     protocol = TRAINING[name]
+    if protocol.learned_rate and rate is not None:
+        protocol = replace(protocol, rate=rate)
     if name == "quick" and learned:
         adam = replace(protocol, optimiser="adam", rate=2e-3, weight_decay=0.0, schedule="cosine", warmup=20)
         return replace(adam, network="convnet-wide", batch=128)

@@ -192,7 +192,11 @@ def make_plan(
         )
     accel = accel or pick_accel()
     targets, loss = _targets(synthetic.labels, len(synthetic.classes), TRAINING[protocol].loss)
-    chosen = protocol_for(protocol, data.name, network or TRAINING[protocol].network, learned=loss == "squared")
+    rate = None if synthetic.step_sizes is None else float(synthetic.step_sizes.mean())
+    if TRAINING[protocol].learned_rate and rate is not None and rate <= 0:
+        raise Refused(f"The set's learned step size is {rate:g}, which cannot train; choose another protocol than mtt.")
+    learned, named = loss == "squared", network or TRAINING[protocol].network
+    chosen = protocol_for(protocol, data.name, named, learned, rate)
     plan = _plan(chosen, data, network, place(synthetic.images, accel), targets, loss, accel)
     return follow(plan, synthetic, data, network) if chosen.own_steps else plan
 

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from engine.spec import PROTOCOLS as PROTOCOL_NAMES
 from engine.students import PROTOCOLS
 from engine.students.protocols import protocol_for
 
@@ -33,8 +34,16 @@ def test_frepo_warms_up_and_falls_to_zero():
     assert protocol.restart(10) is None
 
 
+def test_mtt_trains_at_the_rate_the_set_has_learned():
+    assert protocol_for("mtt", "cifar10").rates(10)[0] == 0.01
+    chosen = protocol_for("mtt", "cifar10", rate=0.04)
+    assert chosen.rates(10) == [0.04] * 501 + [pytest.approx(0.004)] * 499
+    assert chosen.epochs == 1000 and chosen.augment == "dsa" and chosen.batch == 256
+    assert protocol_for("dsa", "cifar10", rate=0.04) is PROTOCOLS["dsa"]
+
+
 def test_every_protocol_names_itself():
-    assert list(PROTOCOLS) == ["quick", "dc", "dsa", "frepo"]
+    assert list(PROTOCOLS) == list(PROTOCOL_NAMES)
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name and protocol.title and protocol.description.endswith(".")
 
