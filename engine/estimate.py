@@ -75,13 +75,14 @@ LOADS: dict[str, Callable[[RunSpec, Any, int], Load]] = {
     "dsa": lambda s, p, k: Load(second=k * s.ipc, backward=p.batch_real, weights=p.bank_size * (k + 1)),
     "dm": lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=p.bank_size),
     "datadam": lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=p.bank_size),
-    "mtt": lambda s, p, k: Load(second=min(p.batch_syn, k * s.ipc), backward=256, weights=p.syn_steps + 8),
-    "frepo": lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=3 * p.pool),
+    "mtt": lambda s, p, k: Load(second=min(p.batch_syn, k * s.ipc), backward=p.batch_real, weights=p.syn_steps + 8),
+    "frepo": lambda s, p, k: Load(backward=k * s.ipc * (1 + p.mirror), forward=p.batch_real, weights=3 * p.pool),
 }
 
 
 def estimate(spec: RunSpec) -> Estimate:
     """What ``spec`` will need on this machine."""
+    spec = spec.model_copy(update={"ipc": spec.ipc * getattr(spec.parameters, "factor", 1) ** 2})  # as networks see it
     info = DATASETS.get(spec.dataset)
     classes = len(info.classes) if info else 10
     channels, size = (info.channels, info.size) if info else (3, spec.size)

@@ -11,7 +11,7 @@ from engine.data.catalogue import DATASETS, FOLDER, availability
 from engine.data.folder_check import opened
 from engine.errors import Refused
 from engine.estimate import estimate
-from engine.methods import ATTENTION_NEEDS_LAYERS, BANK_NEEDS_UNTRAINED, DCParameters
+from engine.methods import ATTENTION_NEEDS_LAYERS, BANK_NEEDS_UNTRAINED, DCParameters, MTTParameters
 from engine.spec import BASELINES, BaselineSpec, RunSpec, StudentSpec
 from engine.students.protocols import PROTOCOLS
 
@@ -30,6 +30,9 @@ def check(spec: BaseModel) -> None:
     if isinstance(spec, RunSpec) and spec.method == "datadam":
         if spec.network == "mlp" or (spec.network == "convnet" and spec.depth == 1):
             raise Refused(ATTENTION_NEEDS_LAYERS)
+    if isinstance(spec, RunSpec) and isinstance(spec.parameters, MTTParameters):
+        if problem := spec.parameters.problem():
+            raise Refused(problem)
     if isinstance(spec, StudentSpec):
         check_student(spec)
     if isinstance(spec, RunSpec):
@@ -123,10 +126,12 @@ def _share(wanted: float, of: int) -> int:
 
 def check_class_size(spec: BaseModel, smallest: int, title: str) -> None:
     """Raise ``Refused`` when a class has fewer images than are asked for per class."""
-    ipc = getattr(spec, "ipc", 0)
-    if ipc > smallest and getattr(spec, "init", "") != "noise":
+    ipc, factor = getattr(spec, "ipc", 0), getattr(getattr(spec, "parameters", None), "factor", 1)
+    if ipc * factor**2 > smallest and getattr(spec, "init", "") != "noise":
         noise = ", or noise as the initial images" if hasattr(spec, "init") else ""
+        each = f" of {factor**2} pictures each (factor {factor})" if factor > 1 else ""
+        most = smallest // factor**2
         raise Refused(
-            f"Images per class (ipc) was {ipc}, but the smallest class of {title} has {smallest} images to learn from; "
-            f"choose {smallest} or fewer{noise}."
+            f"Images per class (ipc) was {ipc}{each}, but the smallest class of {title} has {smallest} images to learn "
+            f"from; choose {f'{most} or fewer' if most else 'a smaller factor'}{noise}."
         )
