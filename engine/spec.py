@@ -156,7 +156,13 @@ class EvaluationSpec(Frozen):
         None, "Network", "net", "The students' network; the protocol's own unless given."
     )
     width: int | None = field(
-        None, "Network width", "w", "Channels of a ConvNet's layers; the protocol's own unless given.", True, ge=8, le=512
+        None,
+        "Network width",
+        "w",
+        "Channels of a ConvNet's layers; the protocol's own unless given.",
+        True,
+        ge=8,
+        le=512,
     )
     depth: int | None = field(None, "Network depth", "dep", "Blocks of a ConvNet; 3 unless given.", True, ge=1, le=5)
     norm: Norm | None = field(

@@ -18,7 +18,7 @@ from engine.networks.mlp import MLP
 from engine.networks.resnet import ResNet18
 from engine.networks.vgg import VGG11
 from engine.networks.vit import ViT
-from engine.spec import STUDENT_NETWORKS
+from engine.spec import STUDENT_NETWORKS, Norm
 
 __all__ = [
     "MLP",
@@ -45,16 +45,17 @@ def make_network(
     seed: int = 0,
     keep: float = 0.5,
     weights: Literal["kaiming", "signed"] = "kaiming",
+    norm: Norm = "instance",
 ) -> nn.Module:
     """A freshly initialised network (PyTorch's default initialisation unless its class says otherwise), from ``seed``.
 
     ``width`` applies to ``convnet``, ``convnet-wide`` and ``edge-popup``, ``depth`` to the first and the last of them,
-    ``keep`` (share of the weights, 0.1 to 0.7) and ``weights`` to ``edge-popup`` alone. Raises ``Refused`` for an
-    unknown name or a size that does not fit.
+    ``keep`` (share of the weights, 0.1 to 0.7) and ``weights`` to ``edge-popup`` alone, ``norm`` to ``convnet`` alone.
+    Raises ``Refused`` for an unknown name or a size that does not fit.
     """
     with seeded(seed):
         if name == "convnet":
-            return ConvNet(channels, size, classes, width, depth)
+            return ConvNet(channels, size, classes, width, depth, norm)
         if name == "convnet-wide":
             return ConvNetWide(channels, size, classes, width)
         if name == "lenet":

@@ -4,17 +4,21 @@ import torch.nn as nn
 from torch import Tensor
 
 from engine.errors import Refused
+from engine.spec import Norm
 
 
 class ConvNet(nn.Module):
-    """``depth`` blocks of Conv3×3(width) – GroupNorm(width, width, affine) – ReLU – AvgPool2, then a linear layer.
+    """``depth`` blocks of Conv3×3(width) – norm – ReLU – AvgPool2, then a linear layer.
 
-    Gidaris & Komodakis 2018, as used by Zhao et al. 2021 (DC). The papers call the normalisation InstanceNorm, but the
-    code is GroupNorm with one channel a group and learned scale and shift. On single-channel 28×28 images the first
+    Gidaris & Komodakis 2018, as used by Zhao et al. 2021 (DC). ``norm``: ``instance`` as the papers call it, in the
+    code GroupNorm with one channel a group and learned scale and shift; ``batch``; ``layer``, over all of an image's
+    values, each with a scale and shift of its own; or ``none``. On single-channel 28×28 images the first
     convolution pads by 3, so that the feature map is 32×32. 317,706 parameters on MNIST, 320,010 on CIFAR-10.
     """
 
-    def __init__(self, channels: int, size: int, classes: int, width: int = 128, depth: int = 3):
+    def __init__(
+        self, channels: int, size: int, classes: int, width: int = 128, depth: int = 3, norm: Norm = "instance"
+    ):
         super().__init__()
         layers: list[nn.Module] = []
         side = 32 if channels == 1 and size == 28 else size
@@ -25,7 +29,7 @@ class ConvNet(nn.Module):
             padding = 3 if block == 0 and side != size else 1
             layers += [
                 nn.Conv2d(inputs, width, 3, padding=padding),
-                nn.GroupNorm(width, width, affine=True),
+                *_norm(norm, width, side),
                 nn.ReLU(),
                 nn.AvgPool2d(2),
             ]
@@ -40,6 +44,15 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) images to (N, K) logits."""
         return self.head(self.features(x))
+
+
+def _norm(kind: Norm, width: int, side: int) -> list[nn.Module]:
+    """The normalisation of maps (width, side, side); nothing for ``none``."""
+    if kind == "none":
+        return []
+    if kind == "batch":
+        return [nn.BatchNorm2d(width)]
+    return [nn.LayerNorm([width, side, side]) if kind == "layer" else nn.GroupNorm(width, width, affine=True)]
 
 
 class ConvNetWide(nn.Module):

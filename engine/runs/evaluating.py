@@ -14,6 +14,7 @@ from engine.runs.film import publish
 from engine.runs.imports import read_set
 from engine.runs.job import Job, Stopped, read_data
 from engine.spec import BaselineSpec, EvaluationSpec
+from engine.students.architecture import Architecture, architecture_of
 from engine.synthetic import SyntheticSet
 
 
@@ -23,7 +24,7 @@ def evaluate_and_keep(
     data: Any,
     protocol: str,
     *,
-    network: str | None = None,
+    network: Architecture | None = None,
     seeds: int,
     seed: int,
     accel: Accel,
@@ -34,7 +35,15 @@ def evaluate_and_keep(
     what = f"Evaluating: {seeds} student{'s' if seeds > 1 else ''} under the {protocol} protocol"
     job.say(what + ".", step)
     work = students.evaluate_slices(
-        synthetic, data, protocol, network=network, seeds=seeds, seed=seed, accel=accel, split="test"
+        synthetic,
+        data,
+        protocol,
+        network=network and network.network,
+        seeds=seeds,
+        seed=seed,
+        accel=accel,
+        split="test",
+        adjust=network and network.applied,
     )
     while True:
         try:
@@ -102,7 +111,7 @@ def evaluate(job: Job) -> None:
         synthetic,
         data,
         spec.protocol,
-        network=spec.network,
+        network=architecture_of(spec),
         seeds=spec.seeds,
         seed=spec.seed,
         accel=accel,

@@ -12,7 +12,8 @@ from engine.data.folder_check import opened
 from engine.errors import Refused
 from engine.estimate import estimate
 from engine.methods import ATTENTION_NEEDS_LAYERS, BANK_NEEDS_UNTRAINED, DCParameters, MTTParameters
-from engine.spec import BASELINES, BaselineSpec, RunSpec, StudentSpec
+from engine.spec import BASELINES, BaselineSpec, EvaluationSpec, RunSpec, StudentSpec
+from engine.students.architecture import architecture_of
 from engine.students.protocols import PROTOCOLS
 
 TENSOR_FILES = (".pt", ".pth", ".npz")  # images and labels that do not say which dataset they stand for
@@ -35,6 +36,8 @@ def check(spec: BaseModel) -> None:
             raise Refused(problem)
     if isinstance(spec, StudentSpec):
         check_student(spec)
+    if isinstance(spec, EvaluationSpec):
+        architecture_of(spec)
     if isinstance(spec, RunSpec):
         check_run(spec)
     if values.get("dataset"):

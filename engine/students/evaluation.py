@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.accel import Accel
 from engine.data.base import Dataset
 from engine.errors import Refused
-from engine.students.train import Group, Pace, make_plan, place, train_slices
+from engine.students.train import Group, Pace, Plan, make_plan, place, train_slices
 from engine.synthetic import SyntheticSet
 
 Split = Literal["test", "held-out"]
@@ -54,18 +54,20 @@ def evaluate_slices(
     accel: Accel | None = None,
     split: Split = "test",
     limit: int | None = None,
+    adjust: Callable[[Plan], Plan] | None = None,
 ) -> Generator[float, None, Evaluation]:
     """Train ``seeds`` students (seeds ``seed``, ``seed + 1``, ...) and classify the real images of ``split``.
 
     A generator: each ``next`` does a small piece of the work (one optimiser step, or one batch of real images) and
     gives the fraction done; the ``Evaluation`` is its return value. Whatever is random comes from the students' seeds,
     so that interleaving it with other work changes neither. ``split`` ``held-out`` are the training images kept aside
-    for selection. ``limit``: classify only so many of them, always the same random ones. A set that is followed from
-    one network's initial weights has one student only.
+    for selection. ``limit``: classify only so many of them, always the same random ones. ``adjust`` changes the
+    plan before it is followed (another size of the network, another learning rate). A set that is followed from one
+    network's initial weights has one student only.
 
     Raises ``Refused`` (at the first ``next``) when set, dataset, protocol and network do not fit.
     """
-    work = _evaluate(synthetic, data, protocol, network, seeds, seed, accel, split, limit)
+    work = _evaluate(synthetic, data, protocol, network, seeds, seed, accel, split, limit, adjust)
     seconds = 0.0
     while True:
         began = time.perf_counter()
@@ -88,11 +90,21 @@ def evaluate(
     accel: Accel | None = None,
     split: Split = "test",
     limit: int | None = None,
+    adjust: Callable[[Plan], Plan] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Evaluation:
     """``evaluate_slices`` in one go; ``progress`` is called with the fraction done."""
     slices = evaluate_slices(
-        synthetic, data, protocol, network=network, seeds=seeds, seed=seed, accel=accel, split=split, limit=limit
+        synthetic,
+        data,
+        protocol,
+        network=network,
+        seeds=seeds,
+        seed=seed,
+        accel=accel,
+        split=split,
+        limit=limit,
+        adjust=adjust,
     )
     while True:
         try:
@@ -113,10 +125,12 @@ def _evaluate(
     accel: Accel | None,
     split: Split,
     limit: int | None,
+    adjust: Callable[[Plan], Plan] | None,
 ) -> Generator[float, None, Evaluation]:
     if seeds < 1:
         raise Refused("An evaluation needs at least one student.")
     plan = make_plan(synthetic, data, protocol, network, accel)
+    plan = adjust(plan) if adjust else plan
     real = Real(synthetic, data, split, limit, plan.accel)
     numbers = list(range(seed, seed + seeds))
     if plan.course and plan.course.start.fixed:
@@ -153,7 +167,7 @@ def _evaluate(
         statistics.pstdev(accuracies),
         accuracies,
         protocol,
-        plan.network,
+        plan.label,
         0.0,
         split,
         numbers,

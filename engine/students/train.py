@@ -26,6 +26,7 @@ from engine.data.base import Dataset
 from engine.errors import Refused
 from engine.networks import make_network
 from engine.students.adversary import Adversary
+from engine.students.architecture import WIDE, Architecture
 from engine.students.course import Course, follow
 from engine.students.protocols import CHARACTERS, TRAINING, Protocol, protocol_for
 from engine.synthetic import SyntheticSet
@@ -160,6 +161,15 @@ class Plan:
             return self.course.begin(self.build(), seed, self.accel)
         return make_network(**self.build(), seed=seed)
 
+    @property
+    def label(self) -> str:
+        """The network's short name, with its width, depth and norm where they are not the usual ones."""
+        if self.course:
+            return self.network
+        options = {name: dict(self.options).get(name) for name in ("depth", "norm")}
+        width = self.width if self.network in WIDE else None
+        return Architecture(self.network, width, **options).under(self.protocol).label
+
     def rates(self) -> list[float]:
         """The learning rate of every step."""
         return list(self.course.rates) if self.course else self.protocol.rates(len(self.images))
@@ -190,7 +200,7 @@ def make_plan(
             f"The set has {len(synthetic.classes)} classes, but {data.title} has {len(data.classes)}; "
             "choose its own dataset."
         )
-    accel = accel or pick_accel()
+    accel, synthetic = accel or pick_accel(), synthetic.decoded()
     targets, loss = _targets(synthetic.labels, len(synthetic.classes), TRAINING[protocol].loss)
     rate = None if synthetic.step_sizes is None else float(synthetic.step_sizes.mean())
     if TRAINING[protocol].learned_rate and rate is not None and rate <= 0:

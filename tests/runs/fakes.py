@@ -87,7 +87,9 @@ class Result:
         return dataclasses.asdict(self)
 
 
-def evaluate_slices(synthetic, data, protocol, *, network=None, seeds=3, seed=0, accel=None, split="test", limit=None):
+def evaluate_slices(
+    synthetic, data, protocol, *, network=None, seeds=3, seed=0, accel=None, split="test", limit=None, adjust=None
+):
     for slice in range(4):
         torch.rand(3)  # a careless student that draws from the global generator
         time.sleep(0.01)
