@@ -18,12 +18,12 @@ synthetic.safetensors  the tensors: images (N, C, H, W) float32, labels (N,) who
 synthetic.json         classes, mean and std of the channels, kind, protocol, and where the set came from
 {papers}
 The images are in the space a network is trained in: (pixels in [0, 1] - mean) / std{zca_note}. Prepare test images the
-same way. To train on it:
+same way.{grid_note} To train on it:
 
     import json, torch
     from safetensors.torch import load_file
     set, about = load_file("synthetic.safetensors"), json.load(open("synthetic.json"))
-    images, labels = set["images"], set["labels"]
+    images, labels = set["images"], set["labels"]{grid_code}
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(len(about["classes"])))  # or a network of yours
     opt = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     for epoch in range(300):
@@ -34,6 +34,14 @@ same way. To train on it:
 
 PAPERS_NOTE = """papers.pt              the tuple (images, labels) as the papers' code reads it{unwhitened}
 """
+GRID_NOTE = " Each image is\na grid of smaller pictures, which are cut out and enlarged first."
+GRID_CODE = """
+    side, factor = images.shape[-1], about["factor"]
+    edges = [round(i * side / factor) for i in range(factor + 1)]
+    cuts = [slice(*ends) for ends in zip(edges, edges[1:])]
+    parts = [images[:, :, rows, columns] for rows in cuts for columns in cuts]
+    parts = [torch.nn.functional.interpolate(part, (side, side), mode="bilinear") for part in parts]
+    images, labels = torch.stack(parts, 1).flatten(0, 1), labels.repeat_interleave(factor**2, 0)"""
 ZCA_NOTE = ",\nthen whitened by the regularised ZCA transform kept beside them (zca.*)"
 ZCA_CODE = """
 Whitening of normalised test images x (N, C, H, W):
@@ -58,18 +66,21 @@ def export_zip(folder: Path) -> bytes:
         header = json.loads(parts["synthetic.safetensors"][8 : 8 + size])
         count, soft = header["images"]["shape"][0], len(header["labels"]["shape"]) == 2
         whitened, dataset = "zca_base" in meta, meta.get("dataset", "a dataset")
+        grid = meta.get("factor", 1) != 1
         if (folder / PAPERS).is_file():
             parts[PAPERS] = (folder / PAPERS).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise Refused("There is no synthetic set to download yet; wait for the run to finish.") from None
     except (ValueError, LookupError, TypeError, AttributeError, OSError):
         raise Refused("The synthetic set of this run cannot be read; distil it again.") from None
-    unwhitened = ", not whitened" if whitened else ""
+    unwhitened = (", not whitened" if whitened else "") + (", enlarged" if grid else "")
     readme = README.format(
         title=f"{count} images that stand for {dataset}.",
         papers=PAPERS_NOTE.format(unwhitened=unwhitened) if PAPERS in parts else "",
         zca_note=ZCA_NOTE if whitened else "",
         zca_code=ZCA_CODE if whitened else "",
+        grid_note=GRID_NOTE if grid else "",
+        grid_code=GRID_CODE if grid else "",
         loss=SOFT if soft else HARD,
     )
     out = io.BytesIO()

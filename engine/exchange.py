@@ -105,8 +105,10 @@ def export_pt(synthetic: SyntheticSet, path: Path) -> None:
     """Write the tuple (images, labels) that the papers' code trains on, readable with ``weights_only=True``.
 
     Images (N, C, H, W) float32, normalised by the set's mean and standard deviation; those of a whitened set are
-    un-whitened first. Labels as they are. Raises ``Refused`` when the file cannot be written.
+    un-whitened first, those that hold several pictures decoded. Labels as they are. Raises ``Refused`` when the file
+    cannot be written.
     """
+    synthetic = synthetic.decoded()
     images = synthetic.zca.unwhiten(synthetic.images) if synthetic.zca else synthetic.images
     aside = path.with_name(f".{uuid.uuid4().hex}.pt")  # torch wants a name before the last dot
     try:

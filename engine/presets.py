@@ -109,6 +109,7 @@ PRESETS: dict[str, Preset] = {
             {
                 "dataset": "mnist",
                 "method": "frepo",
+                "cosine": False,
                 "ipc": 10,
                 "init": "real",
                 "minutes": 5,
@@ -125,6 +126,7 @@ PRESETS: dict[str, Preset] = {
             {
                 "dataset": "cifar10",
                 "method": "frepo",
+                "cosine": False,
                 "ipc": 1,
                 "init": "real",
                 "minutes": 5,
@@ -141,6 +143,7 @@ PRESETS: dict[str, Preset] = {
             {
                 "dataset": "cifar10",
                 "method": "frepo",
+                "cosine": False,
                 "ipc": 10,
                 "init": "real",
                 "minutes": 5,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.errors import Refused
+from engine.formation import compose, decode
 
 FORMAT = 1
 MAX_IMAGES = 20_000
 MAX_SIDE = 256
 MAX_STEPS = 1000
+FACTORS = (1, 2, 3)
 KINDS = ("distilled", "random", "selected", "summarised", "imported")
 INITIALS = ("fixed", "random", "fixed-pretrained", "random-pretrained")
 
@@ -124,6 +126,9 @@ class SyntheticSet:
     to one; ``step_sizes`` (T,) float32 where the set was distilled for T steps of plain gradient descent, which begin
     at ``start`` and take the images in ``turns``: step t sees the images n with n = t modulo ``turns``.
 
+    With a ``factor`` of 2 or 3 each image is a grid of so many times so many smaller ones, all with its label;
+    ``decoded`` is the set that students train on (see ``engine.formation``).
+
     ``dataset``: id of the dataset it stands for. ``kind``: one of ``KINDS``. ``protocol``: the protocol it was made
     for. ``provenance``: free-form JSON (spec, steps, seconds, versions, source file).
     """
@@ -140,6 +145,7 @@ class SyntheticSet:
     step_sizes: Tensor | None = None
     turns: int = 1
     start: Start | None = None
+    factor: int = 1
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -163,6 +169,11 @@ class SyntheticSet:
                 raise Refused(f"Step sizes must be 1 to {MAX_STEPS} finite float32 numbers.")
         if type(self.turns) is not int or self.turns < 1 or n % self.turns:
             raise Refused(f"The images cannot be taken in {self.turns} turns: {n} is no multiple of that.")
+        if type(self.factor) is not int or self.factor not in FACTORS or n * self.factor**2 > MAX_IMAGES:
+            raise Refused(f"The images of a set hold 1, 4 or 9 smaller ones each, at most {MAX_IMAGES:,} in all.")
+        height, width = self.images.shape[2:]
+        if self.factor > 1 and (self.step_sizes is not None or height != width or height < 8):
+            raise Refused("Only square images of at least 8 pixels, without step sizes of their own, hold several.")
         if self.kind not in KINDS:
             raise Refused(f"A synthetic set's kind must be one of {', '.join(KINDS)}.")
 
@@ -178,9 +189,18 @@ class SyntheticSet:
         out = (images.float() / 255 - mean) / std
         return self.zca.whiten(out) if self.zca else out
 
+    def decoded(self) -> SyntheticSet:
+        """The set as students train on it: every image with one picture, every label as often as its pictures."""
+        if self.factor == 1:
+            return self
+        labels = self.labels.repeat_interleave(self.factor**2, 0)
+        return replace(self, images=decode(self.images, self.factor), labels=labels, factor=1)
+
     def pixels(self) -> Tensor:
-        """The images as float32 in [0, 1] (un-whitened, de-normalised, clamped), shape (N, C, H, W)."""
-        images = self.zca.unwhiten(self.images) if self.zca else self.images
+        """The images as they are stored, as float32 in [0, 1] (un-whitened, de-normalised, clamped), (N, C, H, W)."""
+        images = self.images
+        if self.zca:  # whitening is of whole pictures
+            images = compose(self.zca.unwhiten(decode(images, self.factor)), self.factor)
         mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
         return (images * std + mean).clamp(0, 1)
@@ -203,6 +223,7 @@ class SyntheticSet:
             "std": list(self.std),
             "kind": self.kind,
             "protocol": self.protocol,
+            "factor": self.factor,
             "provenance": self.provenance,
         }
         if self.step_sizes is not None:
@@ -255,6 +276,7 @@ def load_synthetic(folder: Path) -> SyntheticSet:
             step_sizes=tensors.get("step_sizes"),
             turns=meta.get("turns", 1),
             start=start,
+            factor=meta.get("factor", 1),
             provenance=dict(meta.get("provenance", {})),
         )
     except FileNotFoundError:

@@ -33,7 +33,12 @@ class Distiller(Protocol):
     ``setup`` once, then ``step`` as often as wanted; ``synthetic`` at any time. A distiller that is set up with the
     same spec and data and given ``load_state_dict(state_dict())`` goes on exactly as the first would have; the state
     holds tensors, numbers, strings, lists and dictionaries only.
+
+    ``progress``, the share of the run's budget that is used, in [0, 1], is set before every step by whoever takes the
+    steps, for methods with a schedule. With a budget of steps it is the same in a resumed run.
     """
+
+    progress: float
 
     def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
         """Initial images, networks, optimisers. Raises ``Refused`` when the spec does not fit the data."""

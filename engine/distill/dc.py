@@ -34,6 +34,7 @@ from engine.distill.bank import Bank
 from engine.distill.base import StepReport, check_finite
 from engine.distill.images import class_batch, finished, initial_images, network_key, new_seed, to_space, whitening
 from engine.errors import Refused
+from engine.formation import decode
 from engine.methods import BANK_NEEDS_UNTRAINED, DCParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
@@ -139,7 +140,7 @@ class Method:
         gradient, loss = self._image_gradient(shown.detach(), labels, view["params"], real)
         check_finite(loss, gradient)
         self.optimiser.zero_grad()
-        shown.backward(gradient.to(shown))  # through the augmentations, to the pixels
+        shown.backward(gradient.to(shown))  # through augmentations and decoding, to the pixels
         self.optimiser.step()
         self.count += 1
         if not self.banked and self.count % self.outer:
@@ -158,9 +159,10 @@ class Method:
                     self.params = {k: p - self.own.lr_net * gradients[k] for k, p in self.params.items()}
 
     def _shown(self) -> tuple[Tensor, Tensor]:
-        """The synthetic images as (K, ipc, C, H, W) and their classes as (K, ipc)."""
-        k = len(self.data.classes)
-        return self.images.view(k, -1, *self.images.shape[1:]), self.classes.view(k, -1).to(self.accel.device)
+        """The synthetic images, decoded, as (K, n, C, H, W), and their classes as (K, n)."""
+        images = decode(self.images, self.own.factor).unflatten(0, (len(self.data.classes), -1))
+        labels = torch.arange(len(images), device=images.device)
+        return images, labels.view(-1, 1).expand(images.shape[:2]).contiguous()
 
     def _augmentation(self, rows: int = 1) -> list[Any]:
         """A new augmentation, with parameters for so many images: none here."""

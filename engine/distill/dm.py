@@ -26,6 +26,7 @@ from engine.data.base import Dataset
 from engine.distill.bank import Bank
 from engine.distill.base import StepReport, check_finite
 from engine.distill.images import class_batch, finished, initial_images, network_key, new_seed, to_space, whitening
+from engine.formation import decode
 from engine.methods import DMParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
@@ -102,11 +103,12 @@ class Method:
 
     def step(self) -> StepReport:
         view = self.bank.whole() if self.own.variant == "plain" else self.bank.draw()
-        images = apply(self.images, Draw(*view["augmentation"])) if self.own.augment else self.images
+        images = decode(self.images, self.own.factor)
+        images = apply(images, Draw(*view["augmentation"])) if self.own.augment else images
         gradient, loss = self._gradient(images.detach(), view["params"], torch.stack(view["classes"]))
         check_finite(loss, gradient)
         self.optimiser.zero_grad()
-        images.backward(gradient)  # through the augmentation, to the pixels
+        images.backward(gradient)  # through augmentation and decoding, to the pixels
         self.optimiser.step()
         self.count += 1
         return StepReport(self.count, float(loss))

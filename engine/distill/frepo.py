@@ -7,11 +7,12 @@ derivative is first-order. A pool of networks of staggered age stands in for all
 Against the paper's code, one thing is done to suit small machines: what a network sees of the real images is kept for
 ``reuse`` steps, during which that network is not trained, so that its features stay exactly those of the regression.
 With ``reuse=1`` and ``advance=1`` every step draws fresh real images and then trains its network once, as in the
-paper's algorithm 1.
+paper's algorithm 1. The step size falls along a cosine to a tenth over the run's budget, as in the paper's code.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -24,6 +25,7 @@ from engine.accel import Accel
 from engine.data.base import Dataset
 from engine.distill.base import StepReport, check_finite
 from engine.distill.images import centred_labels, finished, initial_images, network_key, new_seed, to_space, whitening
+from engine.formation import decode
 from engine.methods import FRePoParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
@@ -31,6 +33,7 @@ from engine.synthetic import SyntheticSet
 
 RIDGE = 1e-6  # relative to the mean of the kernel's diagonal, as in the paper's code
 NET_LR = 3e-4  # Adam on the pool's networks
+LEAST = 0.1  # of the first step size, at the end of the cosine
 
 
 def regression_loss(features: Tensor, labels: Tensor, real: Tensor, targets: Tensor, ridge: float = RIDGE) -> Tensor:
@@ -49,6 +52,11 @@ def margin_loss(labels: Tensor) -> Tensor:
     """The label-margin term of the paper's code: asks each label's top two entries to differ by at least 1/K."""
     top = labels.topk(2, dim=1).values
     return -(top[:, 0] - top[:, 1]).clamp(max=1 / labels.shape[1]).mean()
+
+
+def cosine(progress: float) -> float:
+    """The step size at a share ``progress`` of the budget, as a fraction of the first."""
+    return LEAST + (1 - LEAST) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @lru_cache(maxsize=4)
@@ -81,6 +89,8 @@ def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ..
 class Method:
     """FRePo as a distiller; see the module's text."""
 
+    progress = 0.0
+
     def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
         assert isinstance(spec.parameters, FRePoParameters)
         self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
@@ -90,9 +100,11 @@ class Method:
         images, classes = initial_images(spec, data, self.zca)
         self.images = images.to(device).requires_grad_()
         self.labels = centred_labels(classes, len(data.classes)).to(device).requires_grad_(self.own.learn_labels)
-        groups = [{"params": [self.images], "lr": self.own.lr_img}]
+        self.rates = [self.own.lr_img]
         if self.own.learn_labels:
-            groups.append({"params": [self.labels], "lr": self.own.lr_img * self.own.label_rate})
+            self.rates.append(self.own.lr_img * self.own.label_rate)
+        learned = [self.images, self.labels][: len(self.rates)]
+        groups = [{"params": [t], "lr": rate} for t, rate in zip(learned, self.rates, strict=True)]
         self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
         self.count = 0
 
@@ -106,11 +118,15 @@ class Method:
         if len(self.pool) < self.own.pool and self.count % self.own.reuse == 0:
             self.pool.append(self._young())  # one by one, so that the first image does not wait for all of them
         net = self.pool[int(torch.randint(len(self.pool), (1,), generator=self.generator))]
-        (gx, gy), (loss, margin) = self._image_step(
-            self.images.detach(), self.labels.detach(), net["params"], net["real"], net["targets"]
-        )
+        x, y = self._shown()
+        (gx, gy), (loss, margin) = self._image_step(x.detach(), y.detach(), net["params"], net["real"], net["targets"])
         check_finite(loss, gx)
-        self.images.grad, self.labels.grad = gx.float(), gy.float() if self.own.learn_labels else None
+        self.optimiser.zero_grad()
+        for shown, gradient in ((x, gx), (y, gy)):
+            if shown.requires_grad:
+                shown.backward(gradient.to(shown))  # through mirroring and decoding
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * (cosine(self.progress) if self.own.cosine else 1.0)
         self.optimiser.step()
         self.count += 1
         net["uses"] += 1
@@ -121,6 +137,15 @@ class Method:
             else:
                 self._look(net)
         return StepReport(self.count, float(loss - margin), {"margin": -float(margin)})
+
+    def _shown(self) -> tuple[Tensor, Tensor]:
+        """The images as networks see them, decoded and with their mirror images, and a label for each."""
+        x, y = decode(self.images, self.own.factor), self.labels
+        if self.own.factor > 1:
+            y = y.repeat_interleave(self.own.factor**2, 0)
+        if self.own.mirror and self.data.flips:
+            x, y = torch.cat([x, x.flip(3)]), torch.cat([y, y])
+        return x, y
 
     # ---- the pool ----
 
@@ -140,8 +165,10 @@ class Method:
 
     def _train(self, net: dict[str, Any], steps: int) -> None:
         """Adam (lr 3e-4) on half the squared error of the synthetic set, one full batch a step."""
+        with torch.no_grad():
+            x, y = self._shown()
         for _ in range(steps):
-            grads = self._net_step(net["params"], self.images.detach(), self.labels.detach())
+            grads = self._net_step(net["params"], x.detach(), y.detach())
             net["age"] += 1
             for k, g in grads.items():
                 m, v = net["m"][k], net["v"][k]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.data.base import Dataset
 from engine.errors import Refused
+from engine.formation import compose
 from engine.home import cache_folder
 from engine.spec import RunSpec
 from engine.synthetic import ZCA, SyntheticSet, fit_zca
@@ -18,26 +19,33 @@ from engine.synthetic import ZCA, SyntheticSet, fit_zca
 def initial_images(spec: RunSpec, data: Dataset, zca: ZCA | None = None) -> tuple[Tensor, Tensor]:
     """Starting images (K·ipc, C, H, W) float32 in model space, class after class, and their classes (K·ipc,) int64.
 
-    ``real``, ``mean`` and ``kmeans`` are the baselines of that name; ``noise`` is standard normal. Raises ``Refused``
-    when a class has fewer images than ``spec.ipc``.
+    With a factor, each is composed of so many times so many pictures. ``real``, ``mean`` and ``kmeans`` are the
+    baselines of that name; ``noise`` is standard normal. Raises ``Refused`` when a class has fewer images than needed.
     """
     from engine.baselines import make_baseline
 
+    factor = factor_of(spec)
+    pictures = spec.ipc * factor**2
     smallest = min(len(members) for members in data.by_class)
-    if spec.ipc > smallest and spec.init != "noise":
+    if pictures > smallest and spec.init != "noise":
+        grids = f", of {factor**2} pictures each," if factor > 1 else ""
         raise Refused(
-            f"{spec.ipc} images per class cannot start from {data.title}: its smallest class has {smallest} images to "
-            "start from. Choose fewer images per class, or noise as the initial images."
+            f"{spec.ipc} images per class{grids} cannot start from {data.title}: its smallest class has {smallest} "
+            "images to start from. Choose fewer images per class, or noise as the initial images."
         )
+    classes = torch.arange(len(data.classes)).repeat_interleave(spec.ipc)
     if spec.init == "noise":
-        classes = torch.arange(len(data.classes)).repeat_interleave(spec.ipc)
         generator = torch.Generator().manual_seed(spec.seed)
         return torch.randn(len(classes), data.channels, data.size, data.size, generator=generator), classes
     kind = {"real": "random", "mean": "average", "kmeans": "kmeans"}[spec.init]
-    made = make_baseline(kind, data, spec.ipc, seed=spec.seed, accel=None)
-    order = torch.argsort(made.hard_labels, stable=True)
-    images = made.images[order]
-    return zca.whiten(images) if zca else images, made.hard_labels[order]
+    made = make_baseline(kind, data, pictures, seed=spec.seed, accel=None)
+    images = made.images[torch.argsort(made.hard_labels, stable=True)]
+    return compose(zca.whiten(images) if zca else images, factor), classes
+
+
+def factor_of(spec: RunSpec) -> int:
+    """How many times how many pictures each image of a run holds: 1 for methods that have no such choice."""
+    return getattr(spec.parameters, "factor", 1)
 
 
 def whitening(data: Dataset) -> ZCA:
@@ -83,6 +91,7 @@ def finished(
         kind="distilled",
         protocol=spec.final_protocol,
         zca=zca,
+        factor=factor_of(spec),
         provenance={"spec": spec.model_dump(), "steps": steps, "torch": torch.__version__, **more},
     )
 

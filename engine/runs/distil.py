@@ -114,6 +114,7 @@ class _Distillation:
         while not self._budget_used() and not self.job.stopping(self._save_if_good, self.step):
             step_began = time.perf_counter()
             try:
+                self.distiller.progress = self._progress()
                 report = self.distiller.step()
                 if report.loss is not None and not math.isfinite(report.loss):
                     raise Diverged("the loss is not a finite number")

@@ -249,9 +249,10 @@ def _source_of(synthetic: SyntheticSet, spec: StudentSpec, run: Run | None) -> d
         synthetic.kind, f"{synthetic.kind} images"
     )
     way = f" ({method})" if method and method != synthetic.kind else ""
+    grids = f", each a grid of {synthetic.factor} × {synthetic.factor} pictures" if synthetic.factor > 1 else ""
     return {
         "kind": synthetic.kind,
-        "text": f"{count:,} {noun}{way}" + (f", {ipc} per class" if ipc else "") + _styled(spec),
+        "text": f"{count:,} {noun}{way}" + (f", {ipc} per class" if ipc else "") + grids + _styled(spec),
         "run": run.id if run else None,
         "images": count,
         "ipc": ipc,

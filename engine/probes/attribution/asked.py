@@ -158,11 +158,14 @@ def _index(text: str, count: int, what: str) -> int:
 
 
 def asked_set(run: str, student: Student, work: Work) -> SyntheticSet:
-    """The set that a run made. Raises ``Refused`` when there is none, or one that ``student`` cannot look at."""
+    """The set that a run made, decoded so that each image is one picture.
+
+    Raises ``Refused`` when there is none, or one that ``student`` cannot look at.
+    """
     folder = work.store.result_folder(run)
     if folder is None:
         raise Refused(f"Run “{run[:80]}” has made no set that can be looked at; name a finished run.")
-    synthetic = read_set(folder)
+    synthetic = read_set(folder).decoded()
     shape = (student.facts["channels"], student.facts["size"], student.facts["size"])
     if tuple(synthetic.images.shape[1:]) != shape or synthetic.classes != student.classes:
         raise Refused(

@@ -240,6 +240,7 @@ def lesson_of(student: Student, spec: InfluenceSpec, work: Work, beat: Callable[
 
 
 def _of_set(synthetic: SyntheticSet, spec: InfluenceSpec, note: str) -> Lesson:
+    synthetic = synthetic.decoded()
     chosen = _drawn(len(synthetic.images), spec)
     return Lesson(
         synthetic.images[chosen],

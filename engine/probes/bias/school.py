@@ -244,6 +244,7 @@ class School:
         distiller.setup(wanted, data, self.work.accel)
         for step in range(spec.distilling):
             try:
+                distiller.progress = step / spec.distilling
                 distiller.step()
             except Diverged:
                 raise Refused(

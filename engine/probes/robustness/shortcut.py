@@ -91,6 +91,7 @@ def _make_sets(
     distiller = make_distiller(spec.method)
     distiller.setup(run, data, work.accel)
     for step in range(spec.steps):
+        distiller.progress = step / spec.steps
         distiller.step()
         tell(0.4 * (step + 1) / spec.steps, "distilling.")
     own = data.distil_indices
