@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.errors import Refused
-from engine.synthetic import ZCA, SyntheticSet, fit_zca, load_synthetic
+from engine.synthetic import ZCA, Start, SyntheticSet, fit_zca, load_synthetic
 
 
 def make(n=6, classes=3, **more):
@@ -30,6 +30,12 @@ def natural(n=400, side=8):
     return smooth + 0.05 * torch.randn(n, 3, side, side, generator=generator)
 
 
+def course(**more):
+    """A set for three steps of two turns each from given weights."""
+    start = Start("fixed", "mlp", 8, 3, weights={"head.weight": torch.randn(3, 4), "body.0.bias": torch.randn(2)})
+    return make(step_sizes=torch.tensor([0.1, 0.2, 0.3]), turns=2, start=start, **more)
+
+
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
@@ -47,6 +53,48 @@ def test_round_trip(tmp_path, soft, whitened):
     assert torch.equal(first.to_display(), second.to_display())
     assert sorted(p.name for p in (tmp_path / "set").iterdir()) == ["synthetic.json", "synthetic.safetensors"]
     assert load_synthetic(tmp_path / "set" / "synthetic.json").dataset == "cifar10"
+
+
+def test_a_course_survives_the_round_trip(tmp_path):
+    first = course()
+    second = load_synthetic(first.save(tmp_path / "set"))
+    assert (second.turns, second.start.initial, second.start.network) == (2, "fixed", "mlp")
+    assert (second.start.width, second.start.depth, second.start.source) == (8, 3, "")
+    assert second.start.weights.keys() == first.start.weights.keys()
+    assert all(torch.equal(w, second.start.weights[k]) for k, w in first.start.weights.items())
+    pretrained = make(step_sizes=torch.ones(1), start=Start("random-pretrained", "convnet", 8, 3, "usps", 40))
+    third = load_synthetic(pretrained.save(tmp_path / "other")).start
+    assert (third.initial, third.source, third.source_steps, third.weights) == ("random-pretrained", "usps", 40, {})
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda f: spoil_json(f, turns=4),
+        lambda f: spoil_json(f, turns=0),
+        lambda f: spoil_json(f, turns="2"),
+        lambda f: spoil_json(f, start=[]),
+        lambda f: spoil_json(f, start={"initial": "fixed"}),
+        lambda f: spoil_json(f, start={"initial": "any", "network": "mlp", "width": 8, "depth": 3}),
+        lambda f: spoil_json(f, start={"initial": "fixed", "network": "mlp", "width": 10**9, "depth": 3}),
+        lambda f: spoil_json(f, start={"initial": "random", "network": "mlp", "width": 8, "depth": 3}),
+        lambda f: spoil_tensor(f, "step_sizes", torch.ones(2, 2)),
+        lambda f: spoil_tensor(f, "step_sizes", torch.tensor([0.1, torch.nan])),
+        lambda f: spoil_tensor(f, "step_sizes", torch.ones(100_000)),
+        lambda f: spoil_tensor(f, "start.head.weight", torch.full((3, 4), torch.inf)),
+    ],
+)
+def test_a_damaged_course_is_refused_in_a_sentence(tmp_path, spoil):
+    folder = course().save(tmp_path / "set")
+    spoil(folder)
+    with pytest.raises(Refused) as refused:
+        load_synthetic(folder)
+    assert str(refused.value).endswith(".")
+
+
+def spoil_tensor(folder, name, tensor):
+    path = folder / "synthetic.safetensors"
+    save_file({**load_file(path), name: tensor}, path)
 
 
 def spoil_json(folder, **changes):

@@ -11,7 +11,14 @@ from engine.data.catalogue import DATASETS, FOLDER, availability
 from engine.data.folder_check import opened
 from engine.errors import Refused
 from engine.estimate import estimate
-from engine.methods import ATTENTION_NEEDS_LAYERS, BANK_NEEDS_UNTRAINED, DCParameters, MTTParameters
+from engine.methods import (
+    ATTENTION_NEEDS_LAYERS,
+    BANK_NEEDS_UNTRAINED,
+    DCParameters,
+    DDParameters,
+    MTTParameters,
+    RaTParameters,
+)
 from engine.spec import BASELINES, BaselineSpec, EvaluationSpec, RunSpec, StudentSpec
 from engine.students.architecture import architecture_of
 from engine.students.protocols import PROTOCOLS
@@ -34,6 +41,14 @@ def check(spec: BaseModel) -> None:
     if isinstance(spec, RunSpec) and isinstance(spec.parameters, MTTParameters):
         if problem := spec.parameters.problem():
             raise Refused(problem)
+    if isinstance(spec, RunSpec) and isinstance(spec.parameters, DDParameters):
+        spec.parameters.check(spec.ipc, spec.zca)
+        if spec.parameters.source and "pretrained" in spec.parameters.initial:
+            check_dataset(spec.parameters.source)
+    if isinstance(spec, RunSpec) and isinstance(spec.parameters, RaTParameters):
+        spec.parameters.check()
+    if isinstance(spec, RunSpec | BaselineSpec):
+        check_own_steps(spec)
     if isinstance(spec, StudentSpec):
         check_student(spec)
     if isinstance(spec, EvaluationSpec):

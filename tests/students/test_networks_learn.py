@@ -13,7 +13,7 @@ from engine.students.adversary import Adversary
 from engine.students.fit import as_student, fit, train_one
 from engine.students.protocols import PROTOCOLS, TRAINING, protocol_for
 from engine.students.train import make_plan, make_real_plan
-from engine.synthetic import fit_zca
+from engine.synthetic import Start, fit_zca
 from tests.students.conftest import make_data, make_set
 from tests.students.test_train import run
 
@@ -59,7 +59,8 @@ def test_it_learns_a_handful_of_images(sixteen, cpu, network):
 @pytest.mark.parametrize("network", [n for n in STUDENT_NETWORKS if n not in HEAVY])
 @pytest.mark.parametrize("protocol", [*TRAINING])
 def test_every_protocol_trains_every_network(sixteen, cpu, network, protocol):
-    plan = make_plan(make_set(sixteen), sixteen, protocol, network, cpu)
+    own = {"step_sizes": torch.full((2,), 0.1), "start": Start("random", "mlp", 8, 3)} if protocol == "dd" else {}
+    plan = make_plan(make_set(sixteen, **own), sixteen, protocol, network, cpu)
     before = make_network(**{**plan.build(), "width": 8}, seed=3)
     module = finish(train_one(small(plan, network, steps=((1, 2),)), seed=3))
     again = finish(train_one(small(plan, network, steps=((1, 2),)), seed=3))

@@ -42,6 +42,11 @@ def test_mtt_trains_at_the_rate_the_set_has_learned():
     assert protocol_for("dsa", "cifar10", rate=0.04) is PROTOCOLS["dsa"]
 
 
+def test_rat_keeps_its_rate():
+    protocol = PROTOCOLS["rat"]
+    assert protocol.rates(100) == [1e-3] * 300 and protocol.restart(100) is None
+
+
 def test_every_protocol_names_itself():
     assert list(PROTOCOLS) == list(PROTOCOL_NAMES)
     for name, protocol in PROTOCOLS.items():
