@@ -1,0 +1,77 @@
+"""FRePo's falling step size and mirror images."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from engine.accel import pick_accel
+from engine.data.base import Dataset
+from engine.distill import make_distiller
+from engine.distill.frepo import cosine, margin_loss, regression_loss
+from engine.networks import make_network
+from engine.spec import build_spec
+
+
+def dataset(name="cifar10"):
+    """Noise under the name of a dataset, which says whether a mirrored image keeps its class."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 255, (120, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(120) % 3
+    return Dataset(name, "Noise", tuple("abc"), images, labels, images[:9], labels[:9], (0.5,) * 3, (0.3,) * 3)
+
+
+def start(data, **values):
+    distiller = make_distiller("frepo")
+    spec = {"dataset": "tiny", "width": 8, "depth": 2, "batch_real": 16, "deterministic": True, "ipc": 2}
+    distiller.setup(build_spec("distill", method="frepo", **{**spec, **values}), data, pick_accel("cpu", True))
+    return distiller
+
+
+def test_the_step_size_falls_to_a_tenth_along_a_cosine():
+    assert [cosine(p) for p in (0.0, 1.0)] == pytest.approx([1.0, 0.1])
+    assert cosine(0.5) == pytest.approx(0.55) and cosine(0.25) == pytest.approx(
+        0.1 + 0.45 * (1 + math.cos(math.pi / 4))
+    )
+
+
+def test_steps_late_in_the_budget_are_smaller_unless_asked_otherwise(home):
+    """Of one state, a step at the end of the budget moves everything a tenth as far as one at its beginning."""
+    data = dataset()
+    for values, ratio in (({}, 0.1), ({"cosine": False}, 1.0)):
+        distiller = start(data, **values)
+        before = distiller.synthetic()
+        state, moves = copy.deepcopy(distiller.state_dict()), []
+        for progress in (0.0, 1.0):
+            distiller.load_state_dict(copy.deepcopy(state))
+            distiller.progress = progress
+            distiller.step()
+            made = distiller.synthetic()
+            moves.append((made.images - before.images, made.labels - before.labels))
+        for early, late in zip(*moves, strict=True):
+            torch.testing.assert_close(late, ratio * early, rtol=1e-2, atol=1e-6)
+
+
+def test_a_step_with_mirror_images_is_regression_from_both(home):
+    """The gradient that reaches the images is that of regression from them and their mirror images, in float64."""
+    distiller = start(dataset(), mirror=True, lr_img=1e-3)
+    x, y = (t.detach().clone() for t in (distiller.images, distiller.labels))
+    distiller.step()
+    net = distiller.pool[0]
+    network = make_network(*distiller.key).double()
+    network.load_state_dict(net["params"])
+    x, y = x.double().requires_grad_(), y.double().requires_grad_()
+    both, labels = torch.cat([x, x.flip(3)]), torch.cat([y, y])
+    loss = regression_loss(network.features(both), labels, net["real"].double(), net["targets"].double())
+    gx, gy = torch.autograd.grad(loss + margin_loss(labels), (x, y))
+    assert (distiller.images.grad - gx).norm() < 1e-2 * gx.norm()
+    assert (distiller.labels.grad - gy).norm() < 1e-2 * gy.norm()
+
+
+def test_images_are_not_mirrored_where_that_changes_their_class(home):
+    distillers = [start(dataset("svhn"), mirror=mirror) for mirror in (True, False)]
+    for distiller in distillers:
+        for _ in range(10):
+            distiller.step()
+    assert torch.equal(*(d.synthetic().images for d in distillers))
