@@ -24,7 +24,28 @@ VARIANTS = [
     ("dc", {"distance": "cosine"}),
     ("dsa", {"variant": "bank"}),
     ("dsa", {"variant": "plain", "ipc": 2, "inner_loop": 2}),
+    ("dd", {"initial": "random", "ipc": 2, "distill_steps": 2, "lr_step": 0.1, "lr_img": 0.05}),
+    ("dd", {"initial": "fixed", "init": "noise", "lr_step": 0.1, "lr_img": 0.05, "n_nets": 2}),
+    ("dd", {"initial": "random-pretrained", "source_steps": 2, "pool": 3, "lr_step": 0.1, "lr_img": 0.05}),
+    ("rat", {"total": 6, "window": 5, "lr_net": 0.01, "lr_img": 0.1}),
+    (
+        "rat",
+        {
+            "total": 4,
+            "window": 3,
+            "inner": "sgd",
+            "lr_net": 0.3,
+            "lr_img": 0.1,
+            "ipc": 4,
+            "batch_syn": 12,
+            "augment": True,
+        },
+    ),
     ("frepo", {"ipc": 2, "lr_img": 0.01}),
+    ("frepo", {"ipc": 1, "lr_img": 0.01, "factor": 2}),
+    ("dm", {"variant": "bank", "ipc": 1, "factor": 2}),
+    ("mtt", {"ipc": 2, "syn_steps": 4, "batch_syn": 5, "experts": 2, "step_size": 0.1, "lr_step": 0.05, "lr_img": 300.0}),
+    ("mtt", {"syn_steps": 2, "experts": 1, "step_size": 0.3, "lr_step": 0.1, "lr_img": 300.0, "augment": False}),
     ("frepo", {"ipc": 2, "lr_img": 0.03, "zca": True}),
 ]
 
@@ -43,6 +64,8 @@ def data():
 def start(data, method, **values):
     distiller = make_distiller(method)
     distiller.setup(build_spec("distill", method=method, **{**SMALL, **values}), data, pick_accel("cpu", True))
+    if method == "mtt":
+        distiller.experts.record(600.0)  # all of them, so that every step is an update
     return distiller
 
 
