@@ -59,7 +59,7 @@ def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ..
         def loss(params: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
             with accel.autocast():
                 logits = functional_call(network, params, (images,))
-            return F.cross_entropy(logits.float(), labels)
+            return F.cross_entropy(logits.float() if accel.bf16 else logits, labels)
 
         return step_functions(loss)
 
