@@ -122,16 +122,17 @@ def baseline(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """Students on a saved set."""
     from engine.runs.validate import needs_dataset
+    from engine.students.architecture import architecture_of, parse
 
-    spec = build_spec("evaluate", **_given(args, parameters(SPECS["evaluate"])))
+    given = _given(args, parameters(SPECS["evaluate"]))
+    names = given.pop("network").split(",") if "network" in given else []
+    specs = [build_spec("evaluate", **{**given, **parse(name).values()}) for name in names]
+    specs = specs or [build_spec("evaluate", **given)]
+    networks, spec = [architecture_of(each) for each in specs], specs[0]
     store = _store()
+    _check_saved(store, spec.source)
     run = store.run(spec.source)
-    folder = store.result_folder(spec.source)
-    if run is not None and folder is None:
-        raise Refused(f"Run {spec.source} has no result yet; it is {run.status}.")
-    path = folder or Path(spec.source).expanduser()
-    if not os.path.exists(path):
-        raise Refused(f"There is no run and no file “{spec.source}”; “python -m engine runs list” shows the runs.")
+    path = store.result_folder(spec.source) or Path(spec.source).expanduser()
     if spec.dataset:
         _check_dataset(spec.dataset)
     _worker()
@@ -149,19 +150,98 @@ def evaluate(args: argparse.Namespace) -> None:
         synthetic = read_set(path, dataset=data)
         data = data or _load(spec.dataset or synthetic.dataset, synthetic.images.shape[-1], bar)
         check_fit(synthetic, data)
-        work = evaluate_slices(
-            synthetic, data, spec.protocol, network=spec.network, seeds=spec.seeds, seed=spec.seed, accel=accel
+        rows = []
+        for done, network in enumerate(networks):
+            work = evaluate_slices(
+                synthetic,
+                data,
+                spec.protocol,
+                network=network and network.network,
+                seeds=spec.seeds,
+                seed=spec.seed,
+                accel=accel,
+                adjust=network and network.applied,
+            )
+            what = f"{spec.seeds} students, {spec.protocol} protocol" + (f", {network.label}" if network else "")
+            while True:
+                try:
+                    bar.show((done + next(work)) / len(networks), what)
+                except StopIteration as end:
+                    result = {**end.value.to_dict(), "dataset": data.name}
+                    break
+            if run is not None:
+                store.add_evaluation(run.id, result)
+            rows.append(
+                {name: result[name] for name in ("mean", "std", "accuracies", "protocol", "network", "seconds")}
+            )
+    if len(rows) == 1:
+        return _print(rows[0], args.json, _accuracy_line(rows[0]))
+    if args.json:
+        return _print_json(rows)
+    for row in rows:
+        print(_accuracy_line(row))
+
+
+def soften(args: argparse.Namespace) -> None:
+    """A set with a teacher's labels, as a run of its own."""
+    spec = build_spec("soften", **_given(args, parameters(SPECS["soften"])))
+    out = _check_out(args.out)
+    store = _store()
+    _check_saved(store, spec.source)
+    if store.student(spec.teacher) is None:
+        raise Refused(
+            f"There is no trained student “{spec.teacher}”; “python -m engine student list” shows those there are."
         )
-        while True:
-            try:
-                bar.show(next(work), f"{spec.seeds} students, {spec.protocol} protocol")
-            except StopIteration as end:
-                result = {**end.value.to_dict(), "dataset": data.name}
-                break
-    if run is not None:
-        store.add_evaluation(run.id, result)
-    row = {name: result[name] for name in ("mean", "std", "accuracies", "protocol", "network", "seconds")}
-    _print(row, args.json, _accuracy_line(row))
+    worker = _worker()
+    id = store.submit("soften", spec, pid=os.getpid())
+    _follow(store, worker, id)
+    result = store.result_folder(id)
+    if result is None:
+        raise Refused("The teacher was stopped before it had answered.")
+    from engine.synthetic import load_synthetic
+
+    synthetic = load_synthetic(result)
+    row = {"run": id, "folder": str(store.folder(id)), "result": str(result), "images": len(synthetic.images)}
+    row |= {"agreement": synthetic.provenance["softened"]["agreement"]}
+    if out is not None:
+        _write_set(synthetic, result, out)
+        row["out"] = str(out)
+    _print(row, args.json, f"{store.run(id).message} {out or result} (run {id}).")
+
+
+def rank(args: argparse.Namespace) -> None:
+    """The DD-Ranking scores of a set."""
+    spec = build_spec("rank", **_given(args, parameters(SPECS["rank"])))
+    store = _store()
+    _check_saved(store, spec.source)
+    if spec.dataset:
+        _check_dataset(spec.dataset)
+    worker = _worker()
+    id = store.submit("rank", spec, pid=os.getpid())
+    _follow(store, worker, id)
+    found = store.events(id, kinds=("ranking",))
+    if not found:
+        raise Refused("Stopped before the scores were known.")
+    row = {"run": id, **found[-1].data}
+    if args.json:
+        return _print_json(row)
+    print(store.run(id).message)
+    print(f"all real images, hard labels: {row['real_hard']:.1%} ({row['reference_name']})")
+    for side in row["sides"]:
+        augmented = "with" if side["augmented"] else "without"
+        print(
+            f"{side['side']:<11} {augmented:>7} augmentation: {side['mean']:.1%} ± {side['std']:.1%}, "
+            f"learning rate {side['rate']:g}"
+        )
+
+
+def _check_saved(store: Any, source: str) -> None:
+    """``Refused`` unless ``source`` is a run with a result, or a file."""
+    run = store.run(source)
+    if run is not None and store.result_folder(source) is None:
+        raise Refused(f"Run {source} has no result yet; it is {run.status}.")
+    if run is None and not os.path.exists(Path(source).expanduser()):
+        raise Refused(f"There is no run and no file “{source}”; “python -m engine runs list” shows the runs.")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -325,13 +405,9 @@ def _student_train(store: Any, args: argparse.Namespace) -> None:
 
     check(spec)
     if spec.source != "full" and spec.source not in BASELINES:
-        run = store.run(spec.source)
-        if run is not None and store.result_folder(spec.source) is None:
-            raise Refused(f"Run {spec.source} has no result yet; it is {run.status}.")
+        _check_saved(store, spec.source)
         path = Path(spec.source).expanduser()
-        if run is None and not os.path.exists(path):
-            raise Refused(f"There is no run and no file “{spec.source}”; “python -m engine runs list” shows the runs.")
-        if run is None and needs_dataset(path) and not spec.dataset:
+        if store.run(spec.source) is None and needs_dataset(path) and not spec.dataset:
             raise Refused(f"{path.name} does not say which dataset it stands for; name it with --dataset.")
     worker = _worker()
     from engine.accel import pick_accel
@@ -759,6 +835,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_flags(sub, [r for r in parameters(SPECS["evaluate"]) if r.name != "source"])
 
+    sub = command(
+        "soften", soften, "Give a set soft labels: softmax(logits / temperature) of a trained student, the teacher."
+    )
+    sub.add_argument("source", metavar="SET", help="A run id, or a saved folder or .zip.")
+    _add_flags(sub, [r for r in parameters(SPECS["soften"]) if r.name != "source"])
+    sub.add_argument("--out", metavar="FILE", help="Also write the set: NAME.pt, NAME.zip, or else a folder.")
+
+    sub = command(
+        "rank",
+        rank,
+        "Score a set by what is left without its labels and without augmentation: DD-Ranking's label-robust and "
+        "augmentation-robust scores, in [0, 1]. Trains a network on all images first, unless there is one.",
+    )
+    sub.add_argument("source", metavar="SET", help="A run id, or a saved folder or .zip.")
+    _add_flags(sub, [r for r in parameters(SPECS["rank"]) if r.name != "source"])
+
     sub = command("export", export, "Write a run's result, or a saved set, as a file to take away.")
     sub.add_argument("source", metavar="RUN", help="A run id, or a saved folder or .zip.")
     sub.add_argument(
@@ -775,6 +867,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_flags(sub, [r for r in parameters(SPECS["import"]) if r.name != "path"])
     sub.add_argument("--title", help="A name for the run.")
 
+    from engine.runs.store import KINDS
+
     text = "List, show, resume, pause, stop or delete runs."
     group = commands.add_parser("runs", help=text, description=text)
     actions = group.add_subparsers(metavar="ACTION", required=True)
@@ -782,7 +876,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(what="list")
     sub.add_argument("--dataset", help="Only runs on this dataset.")
     sub.add_argument("--status", help="Only runs with this status.")
-    sub.add_argument("--kind", help="Only runs of this kind: distill, baseline, evaluate, import or student.")
+    sub.add_argument("--kind", help=f"Only runs of this kind: {', '.join(KINDS)}.")
     sub.add_argument("--limit", default="50", help="How many at most. Default: 50.")
     for what, text in (
         ("show", "Everything known about a run."),

@@ -175,6 +175,45 @@ class EvaluationSpec(Frozen):
     device: Device = field("auto", "Device", "dev", "Where tensors live.", True)
 
 
+class SoftenSpec(Frozen):
+    """A set with new labels: what a trained network says about its images."""
+
+    source: str = field("", "Set", "run", "A run id, or the path of a saved set.", min_length=1, max_length=1000)
+    teacher: str = field(
+        "",
+        "Teacher",
+        "te",
+        "The id of a trained student, whose answers become the labels.",
+        min_length=1,
+        max_length=80,
+    )
+    temperature: float = field(
+        1.0, "Temperature", "T", "Divides the teacher's logits: 1 as it says, higher softer.", ge=0.05, le=100.0
+    )
+    device: Device = field("auto", "Device", "dev", "Where tensors live.", True)
+
+
+class RankSpec(Frozen):
+    """The label-robust and augmentation-robust scores of a set (DD-Ranking)."""
+
+    source: str = field("", "Set", "run", "A run id, or the path of a saved set.", min_length=1, max_length=1000)
+    dataset: str | None = field(None, "Dataset", "d", "Dataset to test on; the set's own unless given.")
+    protocol: ProtocolName = field(
+        "quick", "Protocol", "p", "How students are trained, but for the learning rate, which is searched for."
+    )
+    seeds: int = field(3, "Students", "st", "Networks trained from different seeds, for each accuracy.", ge=1, le=20)
+    weight: float = field(
+        0.5, "Weight", "wt", "Of the improvement over random against what hard labels lose.", True, ge=0.0, le=1.0
+    )
+    balance: float = field(
+        0.5, "Balance", "ba", "Of the improvement with augmentation against that without.", True, ge=0.0, le=1.0
+    )
+    seed: int = field(
+        0, "First seed", "s", "Seed of the first student; the others count on from it.", True, ge=0, le=2**31 - 1
+    )
+    device: Device = field("auto", "Device", "dev", "Where tensors live.", True)
+
+
 class ImportSpec(Frozen):
     """A synthetic set from elsewhere: a ``.pt`` or ``.npz`` of images and labels, or a set downloaded from here."""
 
@@ -275,6 +314,8 @@ SPECS: dict[str, type[Frozen]] = {
     "baseline": BaselineSpec,
     "evaluate": EvaluationSpec,
     "import": ImportSpec,
+    "soften": SoftenSpec,
+    "rank": RankSpec,
     "student": StudentSpec,
 }
 

@@ -95,14 +95,7 @@ def evaluate(job: Job) -> None:
     """Students on a saved set: another run's result, or a file."""
     spec = EvaluationSpec.model_validate(job.run.spec)
     accel = pick_accel(spec.device)
-    folder = job.store.result_folder(spec.source)
-    if folder is None and job.store.run(spec.source) is not None:
-        raise Refused(f"Run {spec.source} has no result yet; wait until it has finished.")
-    if folder is not None:
-        synthetic = read_set(folder)
-    else:
-        named = spec.dataset and read_data(job, spec.dataset, 32)
-        synthetic = read_set(Path(spec.source), dataset=named or None)
+    synthetic = saved_set(job, spec.source, spec.dataset)
     data = read_data(job, spec.dataset or synthetic.dataset, synthetic.images.shape[-1])
     check_fit(synthetic, data)
     job.store.update(job.id, dataset=data.name)
@@ -115,9 +108,23 @@ def evaluate(job: Job) -> None:
         seeds=spec.seeds,
         seed=spec.seed,
         accel=accel,
-        also=spec.source if folder is not None else None,
+        also=spec.source if job.store.result_folder(spec.source) else None,
     )
     _end(job, finished)
+
+
+def saved_set(job: Job, source: str, dataset: str | None = None, size: int = 32) -> SyntheticSet:
+    """The result of the run ``source``, or the set in that file, which may need a ``dataset`` named.
+
+    ``size``: of a folder's images.
+    """
+    folder = job.store.result_folder(source)
+    if folder is not None:
+        return read_set(folder)
+    if job.store.run(source) is not None:
+        raise Refused(f"Run {source} has no result yet; wait until it has finished.")
+    named = read_data(job, dataset, size) if dataset else None
+    return read_set(Path(source).expanduser(), dataset=named)
 
 
 def check_fit(synthetic: SyntheticSet, data: Any) -> None:

@@ -32,7 +32,7 @@ from engine.spec import BASELINES
 
 STATUSES = ("queued", "running", "paused", "done", "stopped", "failed", "interrupted")
 FINISHED = ("done", "stopped", "failed")
-KINDS = ("distill", "baseline", "evaluate", "import", "student")
+KINDS = ("distill", "baseline", "evaluate", "import", "student", "soften", "rank")
 RUN_ID = re.compile(r"^[a-z0-9-]{8,80}$")
 
 _COLUMNS = (
@@ -537,6 +537,10 @@ def default_title(kind: str, dataset: str, values: dict[str, Any], source: str =
         return f"{dataset}, {values['kind']} images, {values['ipc']} per class"
     if kind == "evaluate":
         return f"{Path(values['source']).name}, {values['protocol']} protocol"
+    if kind == "soften":
+        return f"{source or Path(values['source']).name}, soft labels"[:200]
+    if kind == "rank":
+        return f"{source or Path(values['source']).name}, label and augmentation robustness"[:200]
     if kind == "student":
         return values["name"] or _student_title(dataset, values, source)
     return f"{dataset}, imported"

@@ -18,9 +18,8 @@ from engine.accel import Accel, pick_accel
 from engine.data.base import Dataset
 from engine.errors import Refused
 from engine.networks import parameter_count
-from engine.runs.evaluating import check_fit
+from engine.runs.evaluating import check_fit, saved_set
 from engine.runs.film import encode
-from engine.runs.imports import read_set
 from engine.runs.job import Heart, Job, Stopped, read_data
 from engine.runs.store import FINISHED, Run, Store
 from engine.runs.validate import check_student
@@ -183,7 +182,7 @@ def _lesson(job: Job, spec: StudentSpec, accel: Accel, tell: Hear) -> tuple[Data
         run = None
     else:
         run = job.store.run(spec.source)
-        synthetic = _saved(job, spec, run)
+        synthetic = saved_set(job, spec.source, spec.dataset, spec.size)
         data = read_data(job, spec.dataset or synthetic.dataset, synthetic.images.shape[-1])
         check_fit(synthetic, data)
     auto = "full" if len(synthetic.images) > SMALL else synthetic.protocol
@@ -214,17 +213,6 @@ def _all_images(spec: StudentSpec, data: Dataset, styled: Dataset, accel: Accel)
     return Lesson(_as_asked(plan, spec, data.mean, data.std), protocol, source, data.mean, data.std)
 
 
-def _saved(job: Job, spec: StudentSpec, run: Run | None) -> SyntheticSet:
-    """The result of a run, or the set in a file."""
-    folder = job.store.result_folder(spec.source)
-    if folder is not None:
-        return read_set(folder)
-    if run is not None:
-        raise Refused(f"Run {spec.source} has no result yet; wait until it has finished.")
-    named = read_data(job, spec.dataset, spec.size) if spec.dataset else None
-    return read_set(Path(spec.source).expanduser(), dataset=named)
-
-
 def _as_asked(
     plan: Plan, spec: StudentSpec, mean: tuple[float, ...], std: tuple[float, ...], zca: ZCA | None = None
 ) -> Plan:
@@ -249,10 +237,11 @@ def _source_of(synthetic: SyntheticSet, spec: StudentSpec, run: Run | None) -> d
         synthetic.kind, f"{synthetic.kind} images"
     )
     way = f" ({method})" if method and method != synthetic.kind else ""
+    soft = ", softly labelled" if "softened" in provenance else ""
     grids = f", each a grid of {synthetic.factor} × {synthetic.factor} pictures" if synthetic.factor > 1 else ""
     return {
         "kind": synthetic.kind,
-        "text": f"{count:,} {noun}{way}" + (f", {ipc} per class" if ipc else "") + grids + _styled(spec),
+        "text": f"{count:,} {noun}{way}" + (f", {ipc} per class" if ipc else "") + grids + soft + _styled(spec),
         "run": run.id if run else None,
         "images": count,
         "ipc": ipc,
@@ -267,14 +256,16 @@ def _styled(spec: StudentSpec) -> str:
 # ---- teachers -------------------------------------------------------------------------------------------------------
 
 
-def teacher(store: Store, dataset: str, size: int, accel: Accel, tell: Hear) -> Student:
+def teacher(store: Store, dataset: str, size: int, accel: Accel, tell: Hear, **network: Any) -> Student:
     """The ConvNet trained on all images of ``dataset`` (``size``: of a folder's images), from seed 0.
+
+    ``network``: further fields of its spec, such as another ``network`` or ``width``.
 
     The first finished student run of that spec; where there is none, one is trained here and kept as such a run (one
     that is being trained elsewhere is waited for). ``tell`` hears fraction and sentence and may raise to give up.
     Raises ``Refused`` when the dataset is not there, or somebody stops the training.
     """
-    spec = build_spec("student", source="full", dataset=dataset, size=size, device=accel.device.type)
+    spec = build_spec("student", source="full", dataset=dataset, size=size, device=accel.device.type, **network)
     while True:
         store.sweep()
         alike = [run for run in store.runs(kinds=["student"], limit=100_000) if _same(run.spec, spec)]

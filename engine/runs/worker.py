@@ -25,7 +25,7 @@ from engine.distill.base import Diverged
 from engine.errors import Refused
 from engine.networks import make_network
 from engine.presets import PRESETS
-from engine.runs import distil, evaluating, imports, studying
+from engine.runs import distil, evaluating, imports, ranking, softening, studying
 from engine.runs.executor import cores
 from engine.runs.film import encode
 from engine.runs.job import Heart, Job, Left, Released, Stopped
@@ -37,6 +37,8 @@ JOBS: dict[str, Callable[[Job], None]] = {
     "evaluate": evaluating.evaluate,
     "import": imports.import_run,
     "student": studying.study,
+    "soften": softening.soften_run,
+    "rank": ranking.rank_run,
 }
 
 
