@@ -13,19 +13,26 @@ import os
 import platform
 import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch.func import functional_call
 
 from engine.accel import Accel, compiling, pick_accel
 from engine.data.base import Dataset
 from engine.distill import make_distiller
+from engine.distill.images import network_key
+from engine.distill.mtt import matching_loss
 from engine.errors import Refused
 from engine.networks import make_network
+from engine.presets import PRESETS
 from engine.spec import build_spec
 from engine.students.train import place, place_parameter, program
 
@@ -158,11 +165,19 @@ def _parameters(network: str, channels: int, size: int, images: torch.Tensor, se
 
 # ---- distillation steps ----
 
-# name -> (method, values, the paper's variant, ours)
+# name -> (method, values, the paper's variant, ours); at 1 and at 10 images per class
 STEPS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
-    "dm": ("dm", {"ipc": 10}, {"variant": "plain", "batch_real": 256}, {"variant": "bank"}),
-    "dc": ("dc", {"ipc": 1}, {"variant": "plain", "batch_real": 256}, {"variant": "bank"}),
-    "frepo": ("frepo", {"ipc": 10, "batch_real": 1024}, {"reuse": 1, "advance": 1}, {}),
+    f"{method}-{ipc}": (method, {"ipc": ipc, **more}, paper, ours)
+    for ipc in (1, 10)
+    for method, more, paper, ours in (
+        ("dm", {}, {"variant": "plain", "batch_real": 256}, {"variant": "bank"}),
+        ("dc", {}, {"variant": "plain", "batch_real": 256}, {}),
+        ("dsa", {}, {"variant": "plain", "batch_real": 256}, {}),
+        ("datadam", {}, {"variant": "plain", "batch_real": 256}, {"variant": "bank"}),
+        ("frepo", {}, {"reuse": 1, "advance": 1}, {}),
+        ("dd", {"distill_steps": ipc}, {}, {}),
+        ("mtt", {"syn_steps": 30}, {}, {}),
+    )
 }
 
 
@@ -186,33 +201,121 @@ def compare_step(name: str, accel: Accel, seconds: float = 20.0) -> Row:
     def start(own: dict[str, Any], how: Accel) -> Any:
         distiller = make_distiller(method)
         distiller.setup(build_spec("distill", dataset="random", method=method, **values, **own), data, how)
+        if method == "mtt":
+            distiller.experts = _Trajectory(distiller)
         return distiller
 
     plain, fast = start(paper, replace(accel, bf16=False, compile=False)), start(ours, accel)
+    published = {"dd": partial(_published_dd, plain), "mtt": partial(_published_mtt, plain)}.get(method, plain.step)
     end = time.perf_counter() + 240
     while time.perf_counter() < end:  # until nothing has been compiling for a while
-        for _ in range(20):
+        began = time.perf_counter()
+        while time.perf_counter() < began + 2:
             fast.step()
         if not compiling():
             break
-    many = 20
-    plain_rate, fast_rate = alternate([plain.step, lambda: [fast.step() for _ in range(many)]], 1, seconds, accel)
+    many = 20 if method in ("dm", "dc", "dsa", "datadam", "frepo") and values["ipc"] == 1 or method == "dm" else 5
+    plain_rate, fast_rate = alternate([published, lambda: [fast.step() for _ in range(many)]], 1, seconds, accel)
     label = f"{method}, IPC {values['ipc']}, ConvNet-3-128, 32×32 colour: one step"
     return Row(label, "paper, eager fp32", plain_rate, "ours", fast_rate * many, "steps/s")
 
 
+class _Trajectory:
+    """Two random networks as both ends of an expert's segment: only their shapes matter to a step's time."""
+
+    complete, fraction, progress = True, 1.0, ""
+
+    def __init__(self, distiller: Any):
+        key = network_key(distiller.spec, distiller.data)
+        self.recorded = [0]
+        self.ends = [
+            {k: p.detach() for k, p in make_network(*key, seed=s).to(distiller.accel.device).named_parameters()}
+            for s in (0, 1)
+        ]
+
+    def segments(self) -> list[tuple[int, int]]:
+        return [(0, 1)]
+
+    def weights(self, expert: int, epoch: int) -> dict[str, torch.Tensor]:
+        return self.ends[min(epoch, 1)]
+
+
+def _unrolled(network: torch.nn.Module, weights: Any, batches: Any, rates: torch.Tensor) -> Any:
+    """Gradient descent whose whole graph is kept, as the papers' code does it: the final weights."""
+    for (images, labels), rate in zip(batches, rates, strict=True):
+        loss = F.cross_entropy(functional_call(network, weights, (images,)), labels)
+        gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+        weights = {k: w - rate * g for (k, w), g in zip(weights.items(), gradients, strict=True)}
+    return weights
+
+
+def _published_dd(distiller: Any) -> None:
+    """One step of DD by ordinary back-propagation through the steps."""
+    network = make_network(*network_key(distiller.spec, distiller.data)).to(distiller.accel.device)
+    rates = F.softplus(distiller.raw_rates)
+    images, labels, count = distiller.images, distiller.labels, distiller.turns
+    turns = [(images[s::count], labels[s::count]) for s in range(count)]
+    weights = {k: w.requires_grad_() for k, w in distiller._begin().items()}
+    final = _unrolled(network, weights, [turns[t % count] for t in range(len(rates))], rates)
+    real, targets = distiller._real()
+    distiller.optimiser.zero_grad()
+    F.cross_entropy(functional_call(network, final, (real,)), targets).backward()
+    distiller.optimiser.step()
+
+
+def _published_mtt(distiller: Any) -> None:
+    """One step of MTT by ordinary back-propagation through the student's steps."""
+    network = make_network(*network_key(distiller.spec, distiller.data)).to(distiller.accel.device)
+    images, raw = distiller.images.detach().requires_grad_(), distiller.raw.detach().requires_grad_()
+    start, target = (distiller.experts.weights(0, epoch) for epoch in (0, 1))
+    batches = list(distiller._batches(images))
+    weights = {k: w.clone().requires_grad_() for k, w in start.items()}
+    final = _unrolled(network, weights, batches, F.softplus(raw).expand(len(batches)))
+    matching_loss(final, target, start).backward()
+    distiller.images.grad, distiller.raw.grad = images.grad, raw.grad
+    distiller.optimiser.step()
+
+
+# ---- presets ----
+
+
+def time_to_accuracy(preset: str) -> dict[str, Any]:
+    """Distil a preset and tell after how many distilling seconds its live accuracy (held-out images, ``quick``
+    protocol) came to 90, 95 and 99 % of the best it reached, and what that was."""
+    from engine.runs.store import Store
+    from engine.runs.worker import run_job
+
+    with tempfile.TemporaryDirectory() as home:
+        store = Store(Path(home))
+        spec = build_spec("distill", **{**PRESETS[preset].values, "students": 0})
+        id = store.submit("distill", spec, pid=os.getpid())
+        run_job(store, store.run(id), shares=False)
+        run = store.run(id)
+        if run.status != "done":
+            raise Refused(f"The preset {preset} could not be measured: {run.message}")
+        curve = [(e.data["seconds"], e.data["accuracy"]) for e in store.events(id, 0, ("accuracy",))]
+    best = max(accuracy for _, accuracy in curve)
+    reached = {f"{share:.0%}": next(s for s, a in curve if a >= share * best) for share in (0.9, 0.95, 0.99)}
+    return {"preset": preset, "best": best, "seconds": reached, "steps": run.step}
+
+
 def main(args: argparse.Namespace) -> None:
     """The table of ``python -m engine bench``; ``args`` has json, quick and only."""
-    names = ("machine", "students", "ensemble", *STEPS)
+    names = ("machine", "students", "ensemble", *STEPS, *PRESETS)
     if args.only and args.only not in names:
         raise Refused(f"There is no measurement “{args.only}”; choose one of {', '.join(names)}.")
     accel = pick_accel()
     seconds = 1.0 if args.quick else 5.0
     rows: list[Row] = []
+    curves: list[dict[str, Any]] = []
     for name in names:
-        if args.only not in (None, name) or (args.quick and args.only is None and name in STEPS):
+        if args.only not in (None, name) or (args.quick and args.only is None and name in (*STEPS, *PRESETS)):
             continue
         if name == "machine":  # its one line is printed with every measurement
+            continue
+        if name in PRESETS:
+            if args.only or PRESETS[name].quick:
+                curves.append(time_to_accuracy(name))
             continue
         if name == "students":
             rows += compare_compiled(accel, seconds=seconds)
@@ -224,7 +327,7 @@ def main(args: argparse.Namespace) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if platform.system() == "Linux" else 1024**2)
     if args.json:
         out = [vars(row) | {"gain": row.gain} for row in rows]
-        print(json.dumps({"machine": machine(accel), "peak_memory_mib": peak, "rows": out}))
+        print(json.dumps({"machine": machine(accel), "peak_memory_mib": peak, "rows": out, "presets": curves}))
         return
     print(machine(accel))
     for row in rows:
@@ -232,4 +335,7 @@ def main(args: argparse.Namespace) -> None:
             f"{row.what}: {row.plain} {row.plain_rate:.3g} {row.unit}, {row.other} {row.other_rate:.3g} {row.unit} "
             f"(×{row.gain:.2f})"
         )
+    for found in curves:
+        times = ", ".join(f"{share} of it after {seconds:.0f} s" for share, seconds in found["seconds"].items())
+        print(f"{found['preset']}: {found['best']:.1%} (held-out images, quick protocol) at best; {times}")
     print(f"peak memory {peak:.0f} MiB")

@@ -30,7 +30,7 @@ from engine.presets import PRESETS  # noqa: E402
 from tests.benchmarks.results import Kept, engine, flags  # noqa: E402
 
 # dataset: preset that is distilled, protocol of the small sets, source of cue-conflict stimuli, epochs on all images
-PLANS = {"mnist": ("mnist-dc-1", "dc", "auto", 3), "cifar10": ("cifar10-dm-10", "dsa", "geirhos", 5)}
+PLANS = {"mnist": ("mnist-dc-1", "dc", "auto", 3), "cifar10": ("cifar10-dm-10", "dc", "geirhos", 5)}
 SOURCES = {"distilled": "distilled", "random": "random real", "full": "all images"}
 NETWORKS = ("mlp", "lenet", "alexnet", "vgg11", "resnet18", "vit")
 
