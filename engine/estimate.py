@@ -14,12 +14,15 @@ from typing import Any
 
 from engine.data.catalogue import DATASETS
 from engine.spec import RunSpec
+from engine.students.architecture import Architecture
 from engine.students.protocols import protocol_for
 
 PROGRAM = 0.9e9  # bytes of a worker with torch, its threads and compiled programs, before any image
 SECOND_ORDER = 3.0  # times the activations of an ordinary backward pass
 # Multiply-adds a second of a training step in fp32 on a core of a 2.8 GHz Xeon; normalisation layers take half the time
 MACS_PER_CORE = {"convnet": 30e9, "convnet-wide": 55e9}
+FIXED_MACS = {"alexnet": 245e6, "vgg11": 153e6, "resnet18": 556e6, "resnet18-bn": 556e6, "vit": 52e6}  # 32×32, an image
+STEP = 0.002  # seconds of a training step beyond its multiply-adds, which is all there is to small networks
 COMFORT = 0.9  # share of the machine's memory that a run may take
 
 
@@ -51,7 +54,7 @@ class Estimate:
         """For people, before they start."""
         text = f"Needs about {_gigabytes(self.memory)} of memory"
         if self.students is not None:
-            text += f", and about {_duration(self.students)} for the students afterwards"
+            text += f", and about {duration(self.students)} for the students afterwards"
         return text + "."
 
     def refusal(self) -> str:
@@ -131,6 +134,23 @@ def _students(spec: RunSpec, classes: int, channels: int, size: int) -> float | 
     return spec.students * (training + testing) / (MACS_PER_CORE[protocol.network] * (os.cpu_count() or 1))
 
 
+def evaluation_seconds(network: Architecture, protocol: str, dataset: str, images: int, students: int) -> float:
+    """Seconds that ``students`` of ``network`` take on a set of ``images`` images and on the test images, roughly."""
+    info = DATASETS.get(dataset)
+    channels, size = (info.channels, info.size) if info else (3, 32)
+    chosen = protocol_for(protocol, dataset, network.network)
+    if network.network in FIXED_MACS:
+        macs = FIXED_MACS[network.network] * (max(size, 28) / 32) ** 2
+    else:
+        name = network.network.replace("edge-popup", "convnet")
+        width, depth = network.width or chosen.width, network.depth or 3
+        macs = _network(name, width, depth, channels, size, len(info.classes) if info else 10)[3]
+    steps = chosen.step_count(images)
+    work = 3 * macs * steps * min(chosen.batch, images) + macs * (info.test if info else 2000)
+    rate = MACS_PER_CORE.get(network.network, MACS_PER_CORE["convnet"]) * (os.cpu_count() or 1)
+    return students * (work / rate + STEP * steps)
+
+
 def machine_memory() -> float:
     """Bytes of memory that this machine, or the container it runs in, lets its programs have."""
     found = [float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
@@ -146,7 +166,8 @@ def _gigabytes(count: float) -> str:
     return f"{count / 1e9:.1f} GB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words, roughly."""
     if seconds < 90:
         return f"{max(5, 5 * round(seconds / 5))} s"
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
