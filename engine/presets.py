@@ -161,6 +161,72 @@ PRESETS: dict[str, Preset] = {
             {"dataset": "cifar10", "method": "dm", "ipc": 10, "init": "real", "minutes": 5},
             Expectation(0.474, None, "DSA", 5, 3.7, XEON),
         ),
+        Preset(
+            "cifar10-dm-50",
+            "CIFAR-10, fifty images each",
+            "Five hundred images from matching feature means: each weighs less in its class's mean, so it moves further.",
+            {
+                "dataset": "cifar10",
+                "method": "dm",
+                "ipc": 50,
+                "init": "real",
+                "minutes": 10,
+                "students": 1,
+                "lr_img": 5.0,
+            },
+        ),
+        Preset(
+            "mnist-dm-10",
+            "MNIST, distribution matching",
+            "A hundred images from matching feature means, with ordinary labels.",
+            {"dataset": "mnist", "method": "dm", "ipc": 10, "init": "real", "minutes": 10},
+        ),
+        Preset(
+            "cifar10-datadam-10",
+            "CIFAR-10, attention matching",
+            "A hundred images in which random networks look where they look in the real ones.",
+            {"dataset": "cifar10", "method": "datadam", "ipc": 10, "init": "real", "minutes": 20},
+        ),
+        # Beyond one image per class the network trains between two updates: with a tenth of the paper's epochs at ten
+        # times its rate it goes as far, and with ten times its step size for a tenth of the updates so do the images.
+        Preset(
+            "mnist-dc-10",
+            "MNIST, gradient matching",
+            "A hundred images that push a network, all along its training, where the real ones would.",
+            {
+                "dataset": "mnist",
+                "method": "dc",
+                "ipc": 10,
+                "init": "real",
+                "minutes": 15,
+                "students": 1,
+                "lr_img": 1.0,
+                "inner_loop": 5,
+                "lr_net": 0.1,
+            },
+        ),
+        Preset(
+            "cifar10-dsa-1",
+            "CIFAR-10, gradient matching, one image each",
+            "Ten images whose gradients match those of real ones, both augmented alike.",
+            {"dataset": "cifar10", "method": "dsa", "ipc": 1, "init": "real", "minutes": 30},
+        ),
+        Preset(
+            "cifar10-dsa-10",
+            "CIFAR-10, gradient matching",
+            "A hundred images whose gradients match those of real ones, both augmented alike.",
+            {
+                "dataset": "cifar10",
+                "method": "dsa",
+                "ipc": 10,
+                "init": "real",
+                "minutes": 30,
+                "students": 1,
+                "lr_img": 1.0,
+                "inner_loop": 5,
+                "lr_net": 0.1,
+            },
+        ),
     )
 }
 
