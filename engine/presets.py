@@ -164,7 +164,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "cifar10-dm-50",
             "CIFAR-10, fifty images each",
-            "Five hundred images from matching feature means: each weighs less in its class's mean, so it moves further.",
+            "Five hundred images from matching feature means: each weighs less in a class mean, so it moves further.",
             {
                 "dataset": "cifar10",
                 "method": "dm",
