@@ -148,7 +148,7 @@ def test_the_set_says_where_its_steps_begin(home, data, tmp_path, initial):
 def test_fresh_networks_are_xavier_normal_without_biases():
     network = pretrained.fresh({"name": "mlp", "channels": 1, "size": 28, "classes": 10, "width": 8, "depth": 3}, 1)
     weight = network.body[1].weight
-    assert float(weight.std()) == pytest.approx((2 / (784 + 128)) ** 0.5, rel=0.02)
+    assert weight.std().item() == pytest.approx((2 / (784 + 128)) ** 0.5, rel=0.02)
     assert not any(bool(p.any()) for p in network.parameters() if p.ndim == 1)
     again = pretrained.fresh({"name": "mlp", "channels": 1, "size": 28, "classes": 10, "width": 8, "depth": 3}, 1)
     assert torch.equal(weight, again.body[1].weight)

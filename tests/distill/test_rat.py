@@ -39,6 +39,7 @@ def young(network):
 
 def test_its_steps_are_those_of_adam(network, loss):
     state, rate = young(network), torch.tensor(0.01, dtype=torch.float64)
+    begin = {k: w.clone() for k, w in state["weights"].items()}
     advance, _ = rat.adam_functions(loss)
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
     for step in range(STEPS):
@@ -47,9 +48,12 @@ def test_its_steps_are_those_of_adam(network, loss):
         optimiser.zero_grad()
         F.cross_entropy(network(x), y).backward()
         optimiser.step()
-    for name, parameter in network.named_parameters():
-        # 1 % of a step apart where a gradient is as small as epsilon, which stands outside of torch's root
-        torch.testing.assert_close(state["weights"][name], parameter.detach(), rtol=0, atol=2e-4)
+    theirs, ours, first = (
+        torch.cat([w.detach().flatten() for w in weights.values()])
+        for weights in (dict(network.named_parameters()), state["weights"], begin)
+    )
+    # A few gradients here are as small as epsilon, which stands outside of torch's root
+    assert float((ours - theirs).norm()) < 5e-3 * float((theirs - first).norm())
 
 
 def test_the_gradient_is_that_of_autograd_through_adam(network, loss):

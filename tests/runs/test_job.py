@@ -92,6 +92,14 @@ def test_accuracy_begins_with_the_initial_images_and_takes_a_share_of_the_time(s
     assert all(r["protocol"] == "quick" and r["split"] == "held-out" for r in references)
 
 
+def test_sets_for_steps_of_their_own_are_measured_by_them_and_without_references(store):
+    id = submit(store, method="dd", steps=300, students=0)
+    claim_and_run(store)
+    curve = [e.data for e in store.events(id, kinds=("accuracy",))]
+    assert curve and {c["protocol"] for c in curve} == {"dd"}
+    assert store.events(id, kinds=("reference",)) == []
+
+
 def test_references_are_computed_once(store, monkeypatch):
     first = submit(store, steps=300, students=0)
     claim_and_run(store)
