@@ -10,18 +10,31 @@ import streamlit as st
 
 from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
+from engine.estimate import duration
 from engine.runs.store import Run, Store
 from engine.runs.validate import check
-from engine.spec import BASELINES, NETWORKS, BaselineSpec, EvaluationSpec, build_spec, parameters
+from engine.spec import (
+    BASELINES,
+    STUDENT_NETWORKS,
+    BaselineSpec,
+    EvaluationSpec,
+    RankSpec,
+    SoftenSpec,
+    build_spec,
+    parameters,
+)
 from engine.students import PROTOCOLS
-from pages.components import comparison
-from pages.components.marks import mark_of
+from engine.students.architecture import columns, parse
+from pages.components import comparison, crossing, trends
+from pages.components.marks import mark_of, origin
 from pages.components.player import player
 from pages.components.shared import dataset_title, executor, store
 
 FIRST = 4  # sets shown when nothing was chosen
+COMMON = [name for name, p in PROTOCOLS.items() if not p.own_steps]  # those that any set and network can follow
 PROTOCOL_HELP = "  \n".join(f"**{p.title}**: {p.description}" for p in PROTOCOLS.values())
 ACTIVE = ("queued", "running", "paused")
+SHOWN = 4  # of what is under way; more of it is counted
 
 
 # ---- what is there --------------------------------------------------------------------------------------------------
@@ -90,6 +103,36 @@ def evaluate(names: dict[str, str]) -> None:
         st.toast(f"Queued: {names[state.evaluate_source]} under the {state.evaluate_protocol} protocol.")
 
 
+def evaluate_missing(rows: pd.DataFrame, protocol: str, students: int) -> None:
+    """Queue the evaluations that a cross-architecture table lacks, network by network: small ones are there first."""
+    order = columns(protocol)
+    rows = rows.assign(order=rows["network"].map(order.index)).sort_values("order", kind="stable")
+    queued = [
+        submit("evaluate", source=row["run"], protocol=protocol, seeds=students, **parse(row["network"]).values())
+        for _, row in rows.iterrows()
+    ]
+    st.toast(f"Queued: {sum(id is not None for id in queued)} evaluations under the {protocol} protocol.")
+
+
+def make_soft(names: dict[str, str]) -> None:
+    state = st.session_state
+    run = submit("soften", source=state.soften_source, teacher=state.soften_teacher, temperature=state.soften_by)
+    if run:
+        state.compare_runs = [*state.compare_runs, run]
+        st.toast(f"Queued: soft labels for {names[state.soften_source]}.")
+
+
+def rank(sources: list[str], protocol: str, students: int) -> None:
+    """Queue the scores of sets that have none under this protocol."""
+    queued = [submit("rank", source=source, protocol=protocol, seeds=students) for source in sources]
+    st.toast(f"Queued: the scores of {sum(id is not None for id in queued)} sets.")
+
+
+def stop_all(runs: list[Run]) -> None:
+    for run in runs:
+        stop(run)
+
+
 def stop(run: Run) -> None:
     try:
         executor().cancel(run.id)
@@ -142,7 +185,7 @@ def evaluation_form(ready: list[Run], names: dict[str, str]) -> None:
         row["protocol"].label, PROTOCOLS, format_func=protocol_title, key="evaluate_protocol", help=PROTOCOL_HELP
     )
     right.selectbox(
-        row["network"].label, [None, *NETWORKS], format_func=lambda n: n or "the protocol's own",
+        row["network"].label, [None, *STUDENT_NETWORKS], format_func=lambda n: n or "the protocol's own",
         key="evaluate_network", help=row["network"].help,
     )  # fmt: skip
     left.number_input(
@@ -151,12 +194,45 @@ def evaluation_form(ready: list[Run], names: dict[str, str]) -> None:
     st.button("Evaluate this set", type="primary", on_click=evaluate, args=(names,))
 
 
+def soften_form(where: Store, dataset: str, ready: list[Run], names: dict[str, str]) -> None:
+    """A trained network looks at a set's images, and what it sees becomes their labels."""
+    taught = {
+        run.id: run.title
+        for run in where.runs(kinds=("student",), dataset=dataset, statuses=("done",), limit=300)
+        if where.student(run.id)
+    }
+    if not ready:
+        st.write("No set of this dataset is finished yet: distil one, or make a baseline.")
+        return
+    if not taught:
+        st.write("There is no trained student of this dataset yet that could be the teacher.")
+        st.page_link(
+            "pages/students.py", label="Train one", icon=":material/school:", query_params={"dataset": dataset}
+        )
+        return
+    row = {p.name: p for p in parameters(SoftenSpec)}
+    st.write("A trained network says what it sees in each image; its answers become the labels of a new set.")
+    st.selectbox(row["source"].label, [r.id for r in ready], format_func=names.get, key="soften_source")
+    st.selectbox(
+        row["teacher"].label, list(taught), format_func=taught.get, key="soften_teacher", help=row["teacher"].help
+    )
+    st.number_input(
+        row["temperature"].label, row["temperature"].low, row["temperature"].high, 1.0, key="soften_by",
+        help=row["temperature"].help,
+    )  # fmt: skip
+    st.button("Make soft labels", type="primary", on_click=make_soft, args=(names,))
+
+
 def at_work(where: Store, dataset: str, before: frozenset[str]) -> None:
     """What is queued or running on this dataset; redraws the page once something has ended."""
     active = where.runs(dataset=dataset, statuses=ACTIVE)
     if frozenset(r.id for r in active) != before:
         st.rerun()
-    for run in reversed(active):
+    if len(active) > SHOWN:
+        left, right = st.columns([6, 1], vertical_alignment="center", wrap=False)
+        left.write(f"{len(active) - SHOWN} more are waiting.")
+        right.button("Stop all", key="stop-all", on_click=stop_all, args=(active,), width="stretch")
+    for run in list(reversed(active))[:SHOWN]:
         left, right = st.columns([6, 1], vertical_alignment="center", wrap=False)
         message = run.message
         if run.status == "queued":
@@ -168,7 +244,9 @@ def at_work(where: Store, dataset: str, before: frozenset[str]) -> None:
 
 def failures(where: Store, dataset: str) -> None:
     """Jobs of this page that failed a short while ago, in their own words."""
-    for run in where.runs(kinds=("baseline", "evaluate", "import"), dataset=dataset, statuses=("failed",), limit=3):
+    for run in where.runs(
+        kinds=("baseline", "evaluate", "import", "soften", "rank"), dataset=dataset, statuses=("failed",), limit=3
+    ):
         if time.time() - (run.finished or 0) < 600:
             st.warning(f"{run.title}: {run.message}", icon=":material/error:")
 
@@ -182,7 +260,7 @@ def pictures(runs: list[Run], names: dict[str, str]) -> None:
     captions = []
     for run in runs:
         doing = "" if run.status == "done" else f" ({run.status})"
-        captions.append(replace(run, title=f"{mark_of(run).sign} {names[run.id]}{doing}"))
+        captions.append(replace(run, title=f"{mark_of(origin(store(), run)).sign} {names[run.id]}{doing}"))
     player(captions, key="compare_player", still=not film)
 
 
@@ -221,6 +299,121 @@ def numbers(table: pd.DataFrame, dataset: str) -> None:
         config={"displayModeBar": False},
         alt=f"Accuracy of each set under {chosen}; the table above holds the same numbers",
     )
+
+
+def across_networks(where: Store, runs: list[Run], table: pd.DataFrame, active: list[Run], dataset: str) -> None:
+    """Sets against networks under one protocol: a heat map whose cells fill in as evaluations finish."""
+    st.subheader("Across networks", help="A set may teach the network it was made with and no other.")
+    left, middle, right = st.columns([2, 3, 1])
+    protocol = left.selectbox("Protocol", COMMON, format_func=protocol_title, key="cross_protocol", help=PROTOCOL_HELP)
+    order = columns(protocol)
+    wanted = middle.multiselect(
+        "Networks", order, key="cross_networks", placeholder="All of them",
+        help="convnet is the protocol's own; w: its width, d: its depth; nn, bn, ln: no, batch or layer normalisation.",
+    )  # fmt: skip
+    students = right.number_input("Students", 1, 20, 3, key="cross_students", help="For each cell.")
+    cells = crossing.cells(table, protocol, [n for n in order if n in wanted] or order)
+    busy = crossing.under_way(active, protocol)
+    st.html(crossing.heat(cells, busy, dark=st.context.theme.type == "dark"))
+    there = cells["mean"].notna()
+    counts = sorted(set(cells[there]["students"].astype(int)))
+    many = (
+        f", means over {' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} students" if counts else ""
+    )
+    st.caption(
+        f"Accuracy on the test images in percent{many}, all under the {protocol} protocol. Rows are sets, columns the "
+        "networks trained on them."
+    )
+    ready = [run.id for run in runs if where.result_folder(run.id)]
+    waiting = cells.apply(lambda row: (row["run"], row["network"]) in busy, axis=1)
+    missing = cells[~there & cells["run"].isin(ready) & ~waiting]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if len(missing):
+            took = duration(crossing.seconds_for(missing, protocol, int(students), cells[there]))
+            what = "missing cell" if len(missing) == 1 else f"{len(missing)} missing cells"
+            st.button(
+                f"Evaluate the {what} (about {took})", icon=":material/grid_on:", on_click=evaluate_missing,
+                args=(missing, protocol, int(students)),
+            )  # fmt: skip
+        download(cells[there], dataset, "networks")
+
+
+def over_methods(where: Store, sets: list[Run], runs: list[Run], names: dict[str, str], dataset: str) -> None:
+    """Accuracy against images per class over all sets of the dataset, and against time for the runs in view."""
+    dark = st.context.theme.type == "dark"
+    table = comparison.tidy(where, sets)
+    groups = comparison.groups(table)
+    times = trends.by_time(where, runs, names)
+    if not groups and times.empty:
+        return
+    st.subheader("Over methods")
+    left, right = st.columns(2)
+    with left:
+        if groups:
+            chosen = st.selectbox("Against images per class, under", list(groups), key="ipc_group")
+            rows = trends.by_ipc(table, groups[chosen])
+            st.plotly_chart(
+                trends.ipc_chart(rows, dark), key="ipc_chart", config={"displayModeBar": False},
+                alt=f"Accuracy against images per class of every method under {chosen}; the CSV holds the numbers",
+            )  # fmt: skip
+            st.caption(f"All sets of {dataset_title(dataset)} here, {chosen}; bars are one standard deviation.")
+            download(rows, dataset, "ipc")
+    with right:
+        if not times.empty:
+            ways = list(dict.fromkeys(f"{row.protocol}, {row.split}" for row in times.itertuples()))
+            way = st.selectbox("Against distilling time, under", ways, key="time_group")
+            rows = times[times["protocol"] + ", " + times["split"] == way]
+            st.plotly_chart(
+                trends.time_chart(rows, dark), key="time_chart", config={"displayModeBar": False},
+                alt=f"Accuracy against distilling time of the runs in view under {way}; the CSV holds the numbers",
+            )  # fmt: skip
+            st.caption(f"The distillations chosen above, measured while they ran: {way} images.")
+            download(rows, dataset, "time")
+
+
+def robustness(where: Store, runs: list[Run], names: dict[str, str], active: list[Run], dataset: str) -> None:
+    """DD-Ranking: what is left of a set's advantage when its labels and augmentation are taken away."""
+    st.subheader(
+        "Without its labels, without augmentation",
+        help="DD-Ranking (Li et al. 2025), from accuracies in [0, 1]. HLR: what hard labels lose against all real "
+        "images. IOR: what the set gains over random real images. LRS is high when HLR is low and IOR high, ARS when "
+        "the gain over random images holds with and without augmentation; both are 0.269 at no gain and no loss.",
+    )
+    rows = []
+    for run in runs:
+        latest = {e.data["protocol"]: e.data for e in where.events(run.id, kinds=("ranking",))}
+        rows += [{"run": run.id, "name": names[run.id], **found} for found in latest.values()]
+    if rows:
+        st.table(comparison.ranked(rows), hide_index=True, border="horizontal")
+        st.caption(
+            "LRS and ARS lie in [0, 1], higher is better; the other columns are in percent. Learning rates are "
+            "searched on held-out training images, not on the test images as in the published procedure."
+        )
+        flat = [{**{k: v for k, v in r.items() if k != "sides"}, **side} for r in rows for side in r["sides"]]
+        download(pd.DataFrame(flat), dataset, "scores")
+    row = {p.name: p for p in parameters(RankSpec)}
+    left, right, last = st.columns([2, 1, 3], vertical_alignment="bottom")
+    protocol = left.selectbox(
+        "Protocol of the scores", COMMON, format_func=protocol_title, key="rank_protocol", help=row["protocol"].help
+    )
+    students = right.number_input("Students each", 1, 20, 3, key="rank_students", help=row["seeds"].help)
+    scored = {r["run"] for r in rows if r["protocol"] == protocol}
+    scored |= {run.spec["source"] for run in active if run.kind == "rank" and run.spec["protocol"] == protocol}
+    missing = [run.id for run in runs if run.id not in scored and where.result_folder(run.id)]
+    if missing:
+        what = "this set" if len(missing) == 1 else f"these {len(missing)} sets"
+        last.button(
+            f"Score {what}", icon=":material/balance:", on_click=rank, args=(missing, protocol, int(students)),
+            help=f"Trains {5 * (5 + int(students))} students a set, and a network on all images unless there is one.",
+        )  # fmt: skip
+
+
+def download(table: pd.DataFrame, dataset: str, what: str) -> None:
+    name = f"limbeck-{dataset.split(':')[0]}-{what}.csv"
+    st.download_button(
+        "CSV", table.to_csv(index=False), name, "text/csv", icon=":material/download:", on_click="ignore",
+        key=f"csv_{what}", help="Download the data", disabled=table.empty,
+    )  # fmt: skip
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------
@@ -267,12 +460,15 @@ def page() -> None:
             baseline_form(dataset)
         with st.popover("Evaluate a set", icon=":material/fact_check:"):
             evaluation_form([r for r in sets if where.result_folder(r.id)], names)
+        with st.popover("Soft labels", icon=":material/school:"):
+            soften_form(where, dataset, [r for r in sets if where.result_folder(r.id)], names)
         st.page_link("pages/distil.py", label="Distil a set", icon=":material/water_drop:", query_params={"d": dataset})
     refused = state.pop("compare_refused", None)
     if refused:
         st.error(refused)
 
-    active = frozenset(r.id for r in where.runs(dataset=dataset, statuses=ACTIVE))
+    working = where.runs(dataset=dataset, statuses=ACTIVE)
+    active = frozenset(r.id for r in working)
     st.fragment(at_work, run_every=0.7 if active else None)(where, dataset, active)
     failures(where, dataset)
 
@@ -287,7 +483,11 @@ def page() -> None:
         st.info("Choose two or more sets above to see their images and accuracies side by side.")
     else:
         pictures(runs, names)
-        numbers(comparison.tidy(where, runs), dataset)
+        table = comparison.tidy(where, runs)
+        numbers(table, dataset)
+        across_networks(where, runs, table, working, dataset)
+        over_methods(where, sets, runs, names, dataset)
+        robustness(where, runs, names, working, dataset)
 
 
 page()

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 
 from engine.runs.store import Run, Store, default_title
 from engine.spec import METHODS, PROTOCOLS
-from pages.components.marks import MARKS, mark_of
+from pages.components.marks import MARKS, mark_of, origin
 
-SET_KINDS = ("distill", "baseline", "import")  # the kinds of run that make a set
+SET_KINDS = ("distill", "baseline", "import", "soften")  # the kinds of run that make a set
 COLUMNS = (
     "run", "name", "kind", "made_by", "dataset", "images", "ipc", "classes", "seed", "protocol", "network", "split",
     "mean", "std", "students", "accuracies", "distilling_seconds", "evaluating_seconds",
@@ -78,6 +78,7 @@ def tidy(store: Store, runs: list[Run]) -> pd.DataFrame:
     """
     called, latest = names(runs), {}
     dataset = {run.id: run.dataset for run in runs}
+    images_of = {run.id: origin(store, run) for run in runs}
     for e in store.evaluations(list(dataset)):
         if e.get("dataset", dataset[e["run"]]) != dataset[e["run"]]:
             continue
@@ -88,8 +89,8 @@ def tidy(store: Store, runs: list[Run]) -> pd.DataFrame:
         about = {
             "run": run.id,
             "name": called[run.id],
-            "kind": mark_of(run).name,
-            "made_by": made_by(run),
+            "kind": mark_of(images_of[run.id]).name,
+            "made_by": made_by(images_of[run.id]) + (", soft labels" if run.kind == "soften" else ""),
             "dataset": run.dataset,
             "images": images,
             "ipc": images / classes if images and classes else None,
@@ -164,6 +165,28 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
         row["Evaluating"] = duration(total.sum()) if len(total) else "–"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def ranked(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """DD-Ranking's scores and the accuracies they are made of, one row per set and protocol, as people read them."""
+    out = []
+    for row in rows:
+        mean = {(side["side"], side["augmented"]): f"{100 * side['mean']:.1f}" for side in row["sides"]}
+        out.append(
+            {
+                "Set": row["name"],
+                "Under": f"{row['protocol']}, {row['network']}",
+                "LRS": f"{row['lrs']:.3f}",
+                "ARS": f"{row['ars']:.3f}",
+                "HLR": f"{100 * row['hlr']:.1f}",
+                "IOR": f"{100 * row['ior']:+.1f}",
+                "All real, hard": f"{100 * row['real_hard']:.1f}",
+                "Set, hard": mean["syn-hard", True],
+                "Own labels": f"{mean['syn-any', True]} ({mean['syn-any', False]} plain)",
+                "Random real": f"{mean['random-any', True]} ({mean['random-any', False]} plain)",
+            }
+        )
+    return pd.DataFrame(out)
 
 
 def _images(row: pd.Series) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.runs.store import Run
+from engine.runs.store import Run, Store
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,16 @@ MARKS = {
     "selected": Mark("selected real", "#1b8a8f", "triangle-up", "▲"),
     "full": Mark("full data", "#2f5fd0", "diamond", "◆"),
 }
+
+
+def origin(store: Store, run: Run) -> Run:
+    """The run that made the images of a set: of one with a teacher's labels, the set it was made from."""
+    while run.kind == "soften":
+        source = store.run(run.spec["source"])
+        if source is None:
+            break
+        run = source
+    return run
 
 
 def mark_of(run: Run) -> Mark:

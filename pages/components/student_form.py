@@ -14,7 +14,7 @@ from engine.runs.validate import check
 from engine.spec import BASELINES, StudentSpec, allowed, build_spec, parameters
 from engine.students import PROTOCOLS
 from pages.components import comparison, form
-from pages.components.marks import MARKS, mark_of
+from pages.components.marks import MARKS, mark_of, origin
 
 ROWS = {row.name: row for row in parameters(StudentSpec)}
 MOST = 10  # students of one press of the button
@@ -208,7 +208,7 @@ def _source(where: Store) -> None:
     sets = sets_of(where, state.student["dataset"])
     called = comparison.names(sets)
     labels = {"full": f"{MARKS['full'].sign} All training images"}
-    labels |= {run.id: f"{mark_of(run).sign} {called[run.id]}" for run in sets}
+    labels |= {run.id: f"{mark_of(origin(where, run)).sign} {called[run.id]}" for run in sets}
     for kind in BASELINES:
         mark = MARKS["random" if kind == "random" else "selected"]
         labels[kind] = f"{mark.sign} {comparison.BASELINE_NAMES[kind]}, made now"
