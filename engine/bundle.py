@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from engine.errors import Refused
 
@@ -30,7 +31,7 @@ same way.{grid_note} To train on it:
         opt.zero_grad()
         {loss}
         opt.step()
-{zca_code}"""
+{course}{zca_code}"""
 
 PAPERS_NOTE = """papers.pt              the tuple (images, labels) as the papers' code reads it{unwhitened}
 """
@@ -50,6 +51,23 @@ Whitening of normalised test images x (N, C, H, W):
     U, gains, base = set["zca.components"], set["zca.gains"], about["zca_base"]
     x = (base * flat + (flat @ U * gains) @ U.T).view(x.shape)
 """
+COURSE = """
+But these images were made for {count} steps of plain gradient descent and give an ordinary optimiser little. The steps
+begin at {start}:
+
+    for t, size in enumerate(set["step_sizes"]):
+        seen = slice(t % about["turns"], None, about["turns"])
+        loss = torch.nn.functional.cross_entropy(net(images[seen]), labels[seen])
+        slopes = torch.autograd.grad(loss, list(net.parameters()))
+        with torch.no_grad():
+            for weight, slope in zip(net.parameters(), slopes):
+                weight -= size * slope
+"""
+STARTS = {
+    "fixed": "the weights start.* of one {network}, and at no others",
+    "random": "any {network} with Xavier-normal weights and zero biases",
+    "random-pretrained": "any {network} that has learned {source} for {source_steps} steps",
+}
 HARD = "torch.nn.functional.cross_entropy(net(images), labels).backward()"
 SOFT = "(torch.nn.functional.mse_loss(net(images), labels) / 2).backward()  # learned labels: squared error"
 
@@ -67,6 +85,7 @@ def export_zip(folder: Path) -> bytes:
         count, soft = header["images"]["shape"][0], len(header["labels"]["shape"]) == 2
         whitened, dataset = "zca_base" in meta, meta.get("dataset", "a dataset")
         grid = meta.get("factor", 1) != 1
+        course = _course(meta["start"], header["step_sizes"]["shape"][0]) if "start" in meta else ""
         if (folder / PAPERS).is_file():
             parts[PAPERS] = (folder / PAPERS).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -82,6 +101,7 @@ def export_zip(folder: Path) -> bytes:
         grid_note=GRID_NOTE if grid else "",
         grid_code=GRID_CODE if grid else "",
         loss=SOFT if soft else HARD,
+        course=course,
     )
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -92,3 +112,9 @@ def export_zip(folder: Path) -> bytes:
             info.external_attr = 0o644 << 16
             archive.writestr(info, content)
     return out.getvalue()
+
+
+def _course(start: dict[str, Any], count: int) -> str:
+    """How to follow the steps that a set was made for."""
+    kind = "fixed" if start["initial"].startswith("fixed") else start["initial"]
+    return COURSE.format(count=count, start=STARTS[kind].format(**start))
