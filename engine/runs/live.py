@@ -50,6 +50,7 @@ class Live:
         self.count: int = state["count"] if state else 0  # accuracies so far
         self.began = self.next_at = time.monotonic()
         self.spent = 0.0
+        self.measured = -1  # the step of the last accuracy: images that did not change are not measured again
         self.task: Slices | None = None
         own = METHODS[spec.method].protocol
         self.protocol = own if PROTOCOLS[own].own_steps else "quick"
@@ -92,7 +93,7 @@ class Live:
     def _slice(self, snapshot: Callable[[], SyntheticSet], step: int, seconds: float) -> bool:
         """One slice of the task at hand, or the start of the next; False when there is nothing to do now."""
         if self.task is None:
-            if time.monotonic() >= self.next_at:
+            if time.monotonic() >= self.next_at and step != self.measured:
                 self.task = self._accuracy(snapshot(), step, seconds)
             elif self.references:
                 self.task = self.references.pop(0)
@@ -103,7 +104,7 @@ class Live:
         return True
 
     def _accuracy(self, synthetic: SyntheticSet, step: int, seconds: float) -> Slices:
-        began = time.monotonic()
+        began, self.measured = time.monotonic(), step
         result = yield from self._evaluate(synthetic, seeds=2)
         self.count += 1
         # The second curve point soon, later ones ever further apart.
