@@ -270,6 +270,7 @@ def numbers(table: pd.DataFrame, dataset: str) -> None:
     st.caption(
         "Accuracy on the test images: mean ± standard deviation over students trained from different seeds. "
         "A column holds one protocol and one network, because only such numbers can be compared."
+        + (" Other networks are further below." if len(comparison.groups(table)) > comparison.FEW else "")
     )
     st.download_button(
         "Download the data (CSV)",
@@ -279,7 +280,7 @@ def numbers(table: pd.DataFrame, dataset: str) -> None:
         icon=":material/download:",
         on_click="ignore",
     )
-    groups = comparison.groups(table)
+    groups = comparison.main_groups(table)
     if not groups:
         st.info(
             "None of these sets has been evaluated yet. “Evaluate a set” above trains students on one and tests them."

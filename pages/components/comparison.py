@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from engine.runs.store import Run, Store, default_title
 from engine.spec import METHODS, PROTOCOLS
+from engine.students.protocols import TRAINING
 from pages.components.marks import MARKS, mark_of, origin
 
 SET_KINDS = ("distill", "baseline", "import", "soften")  # the kinds of run that make a set
@@ -22,6 +23,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
+FEW = 6  # columns of accuracies that a table has room for
 BASELINE_NAMES = {
     "random": "Random real images",
     "optimised": "Optimised real images",
@@ -128,6 +130,15 @@ def groups(table: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
     return {group_name(*key): key for key in ranked}
 
 
+def main_groups(table: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
+    """The groups that fit a table and a row of buttons: all of a few, else those of the protocols' own networks."""
+    found = groups(table)
+    if len(found) <= FEW:
+        return found
+    own = {name: key for name, key in found.items() if key[0] in TRAINING and key[1] == TRAINING[key[0]].network}
+    return own or dict(list(found.items())[:FEW])
+
+
 def duration(seconds: float | None) -> str:
     """Seconds in words, short."""
     if seconds is None or pd.isna(seconds):
@@ -157,7 +168,7 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
         first = mine.iloc[0]
         mark = next(m for m in MARKS.values() if m.name == first["kind"])
         row = {"Set": first["name"], "Kind": _tight(f"{mark.sign} {first['kind']}"), "Images": _images(first)}
-        for name, key in groups(table).items():
+        for name, key in main_groups(table).items():
             match = mine[(mine["protocol"] == key[0]) & (mine["network"] == key[1]) & (mine["split"] == key[2])]
             row[name] = percent(*match.iloc[0][["mean", "std", "students"]]) if len(match) else "–"
         row["Distilling"] = duration(first["distilling_seconds"])

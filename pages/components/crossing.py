@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import statistics
 from collections.abc import Iterable
 
 import pandas as pd
@@ -65,8 +64,8 @@ def seconds_for(rows: pd.DataFrame, protocol: str, students: int, known: pd.Data
         return evaluation_seconds(parse(row["network"]), protocol, row["dataset"], images, count)
 
     measured = known[known["seconds"].notna()]
-    ratios = [row["seconds"] / guess(row, int(row["students"])) for _, row in measured.iterrows()]
-    factor = min(max(statistics.median(ratios), 0.1), 10.0) if ratios else 1.0
+    expected = sum(guess(row, int(row["students"])) for _, row in measured.iterrows())
+    factor = min(max(measured["seconds"].sum() / expected, 0.1), 10.0) if expected else 1.0
     return factor * sum(guess(row, students) for _, row in rows.iterrows())
 
 
