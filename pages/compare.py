@@ -331,11 +331,12 @@ def across_networks(where: Store, runs: list[Run], table: pd.DataFrame, active: 
     with st.container(horizontal=True, vertical_alignment="center"):
         if len(missing):
             took = duration(crossing.seconds_for(missing, protocol, int(students), cells[there]))
-            what = "missing cell" if len(missing) == 1 else f"{len(missing)} missing cells"
+            what = "1 missing cell" if len(missing) == 1 else f"{len(missing)} missing cells"
             st.button(
-                f"Evaluate the {what} (about {took})", icon=":material/grid_on:", on_click=evaluate_missing,
+                f"Evaluate {what}", icon=":material/grid_on:", on_click=evaluate_missing,
                 args=(missing, protocol, int(students)),
             )  # fmt: skip
+            st.markdown(f"about {took}", width="content")
         download(cells[there], dataset, "networks")
 
 

@@ -352,3 +352,22 @@ def test_a_closed_pipe_is_not_an_error(tmp_path):
     command = f"{sys.executable} -m engine datasets | true"
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, shell=True)
     assert done.stderr == ""
+
+
+def test_several_networks_are_evaluated_one_after_another(run, home):
+    id = as_json(run("distill", "--steps", 3, "--json"))["run"]
+    rows = as_json(run("evaluate", id, "--network", "mlp,convnet-w64-bn", "--seeds", 1, "--json"))
+    assert [row["network"] for row in rows] == ["mlp", "convnet"] and len(Store(home).evaluations([id])) == 2
+    refused(run("evaluate", id, "--network", "mlp,nosuch"), "nosuch", "resnet18")
+    refused(run("evaluate", id, "--network", "lenet-w64"), "width of lenet is fixed")
+    assert len(Store(home).evaluations([id])) == 2, "nothing was computed for a list with a mistake in it"
+
+
+def test_soften_and_rank_refuse_before_there_is_a_run(run, home):
+    id = as_json(run("distill", "--steps", 3, "--json"))["run"]
+    refused(run("soften", id, "--teacher", "nobody"), "no trained student", "student list")
+    refused(run("soften", "nosuch", "--teacher", "nobody"), "no run and no file")
+    refused(run("soften", id, "--teacher", "nobody", "--temperature", 0), "Temperature", "0.05")
+    refused(run("rank", "nosuch"), "no run and no file")
+    refused(run("rank", id, "--weight", 2), "Weight", "from 0 to 1")
+    assert {r.kind for r in Store(home).runs()} == {"distill"}

@@ -76,7 +76,9 @@ def heat(table: pd.DataFrame, busy: dict[tuple[str, str], Run], dark: bool) -> s
     low, high = table["mean"].min(), table["mean"].max()
     edge, ground = ("#57503f", "#1b1814") if dark else ("#cfc8ba", "#fdfcf9")
     cell = f"border:1px solid {edge};padding:.35rem .5rem;text-align:center;white-space:nowrap;"
-    head = "".join(f'<th scope="col" style="{cell}font-weight:600">{html.escape(n)}</th>' for n in networks)
+    head = "".join(
+        f'<th scope="col" style="{cell}font-weight:600;white-space:normal">{html.escape(n)}</th>' for n in networks
+    )
     rows = []
     for run, mine in table.groupby("run", sort=False):
         # The name stays in view while the networks scroll by.

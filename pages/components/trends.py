@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from engine.runs.store import Run, Store
-from pages.components.comparison import made_by
+from pages.components.comparison import BASELINE_NAMES, made_by
 from pages.components.cues import ink
 from pages.components.marks import MARKS
 
@@ -74,7 +74,7 @@ def ipc_chart(table: pd.DataFrame, dark: bool) -> go.Figure:
             y=100 * mine["mean"],
             error_y={"array": 100 * mine["std"].fillna(0), "thickness": 1.5, "width": 4},
             mode="lines+markers",
-            name=html.escape(str(made)),
+            name=html.escape(BASELINE_NAMES.get(str(made), str(made))),
             line={"color": colours.get(mine.iloc[0]["kind"], text), "dash": DASHES[i % len(DASHES)], "width": 2},
             marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 11},
             customdata=mine["sets"],
@@ -135,6 +135,8 @@ def _layout(figure: go.Figure, text: str) -> None:
         margin={"l": 8, "r": 12, "t": 8, "b": 8},
         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0, "font": {"size": 13, "color": text}},
         font={"size": 14, "color": text},
+        xaxis_title_font_color=text,
+        yaxis_title_font_color=text,
         plot_bgcolor="rgba(0,0,0,0)",
         paper_bgcolor="rgba(0,0,0,0)",
     )

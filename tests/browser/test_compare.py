@@ -6,7 +6,8 @@ import io
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.helpers import Server, evaluation, go, seed_run, settled
+from engine.runs.store import Store
+from tests.browser.helpers import Server, evaluation, go, seed_run, settled, until
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def test_sets_side_by_side_and_their_data(page: Page, server: Server, two: tuple
     go(page, server, "/compare", dataset="digits", runs=",".join(two))
     expect(page.get_by_role("heading", level=1)).to_have_text("Compare")
     expect(page.get_by_test_id("stTopNav").or_(page.get_by_test_id("stSidebarNav"))).to_contain_text("Your images")
-    table = page.get_by_role("table")
+    table = page.get_by_role("table").first
     for text in ("quick, convnet", "dc, convnet", "75.0 ± 5.0 %", "88.0 ± 2.0 %", "52.0 ± 2.0 %"):
         expect(table).to_contain_text(text.replace(" ", "\N{NO-BREAK SPACE}") if "%" in text else text)
     expect(page.locator(".player canvas")).not_to_have_count(0)
@@ -42,7 +43,7 @@ def test_sets_side_by_side_and_their_data(page: Page, server: Server, two: tuple
 
 def test_the_address_holds_the_choice(page: Page, server: Server, two: tuple[str, str]) -> None:
     go(page, server, "/compare", dataset="digits", runs=two[1])
-    rows = page.get_by_role("table").get_by_role("row")
+    rows = page.get_by_role("table").first.get_by_role("row")
     expect(rows).to_have_count(2)
     page.get_by_role("radio", name="quick, convnet").or_(page.get_by_role("button", name="quick, convnet")).click()
     go(page, server, "/compare", dataset="digits", runs=",".join(two), protocol="dc, convnet")
@@ -63,6 +64,34 @@ def test_films_share_one_timeline(page: Page, server: Server, two: tuple[str, st
     expect(page.get_by_role("img", name="step 40")).to_be_visible()
 
 
+def test_sets_across_networks(page: Page, server: Server, idle: Store) -> None:
+    """Numbers, gaps and what is under way; the gaps are filled with one click."""
+    accuracies = {"mlp": 0.3, "lenet": 0.4, "convnet": 0.6}
+    run = seed_run(
+        server.home, "baseline", kind="ccs", evaluations=[evaluation("quick", [a], n) for n, a in accuracies.items()]
+    )
+    go(page, server, "/compare", dataset="digits", runs=run)
+    heat = page.get_by_role("region", name="Accuracy by set and network")
+    expect(heat.get_by_role("columnheader", name="resnet18-bn")).to_be_attached()
+    expect(heat.get_by_role("cell", name="60.0")).to_be_visible()
+    cells = heat.get_by_role("cell").all_inner_texts()
+    assert cells.count("–") == len(cells) - 3
+    networks = page.get_by_role("combobox", name="Networks")
+    for name in ("lenet", "convnet-d2"):
+        networks.fill(name)
+        page.get_by_role("option", name=name, exact=True).click()
+    expect(heat.get_by_role("columnheader")).to_have_text(["", "lenet", "convnet-d2"])
+    with page.expect_download() as download:
+        page.locator(".st-key-csv_networks button").click()
+    (row,) = csv.DictReader(io.StringIO(download.value.path().read_text()))
+    assert (row["run"], row["network"], row["protocol"], float(row["mean"])) == (run, "lenet", "quick", 0.4)
+    page.get_by_role("button", name="Evaluate 1 missing cell").click()
+    (asked,) = until(lambda: idle.runs(kinds=["evaluate"], limit=1), 20, "the missing cell is asked for")
+    assert (asked.spec["source"], asked.spec["network"], asked.spec["depth"], asked.spec["protocol"]) == (
+        run, "convnet", 2, "quick",
+    )  # fmt: skip
+
+
 @pytest.mark.slow
 def test_a_baseline_is_made_and_evaluated_from_the_page(page: Page, server: Server, idle: object) -> None:
     go(page, server, "/compare", dataset="digits", runs="")
@@ -71,7 +100,7 @@ def test_a_baseline_is_made_and_evaluated_from_the_page(page: Page, server: Serv
     students.fill("1")
     students.press("Enter")
     page.get_by_role("button", name="Make this baseline").click()
-    table = page.get_by_role("table")
+    table = page.get_by_role("table").first
     expect(table).to_contain_text("1\N{NO-BREAK SPACE}student", timeout=120_000)
     expect(table).to_contain_text("random\N{NO-BREAK SPACE}real")
     page.keyboard.press("Escape")
