@@ -30,7 +30,8 @@ from engine.distill.unroll import Weights, step_functions, unroll
 from engine.methods import DDParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
-from engine.synthetic import Start, SyntheticSet
+from engine.students.train import place
+from engine.synthetic import ZCA, Start, SyntheticSet
 
 BETAS = (0.5, 0.999)  # of Adam on the images, as in the paper's code
 POOL_SEEDS = 1_000_000_000  # of pre-trained networks to distil with: none that a student is likely to be given
@@ -58,7 +59,9 @@ def programs(
     return accel.programs(build)
 
 
-def real_batch(data: Dataset, zca: Any, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def real_batch(
+    data: Dataset, zca: ZCA | None, count: int, generator: torch.Generator, accel: Accel
+) -> tuple[Tensor, Tensor]:
     """``count`` random real images in model space, half of them mirrored where that keeps the class, and labels."""
     pool = data.distil_indices
     picked = pool[torch.randint(len(pool), (count,), generator=generator)]
@@ -66,7 +69,7 @@ def real_batch(data: Dataset, zca: Any, count: int, generator: torch.Generator) 
     if data.flips:
         mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
         images = torch.where(mirrored, images.flip(3), images)
-    return images, data.train_labels[picked]
+    return place(images, accel), data.train_labels[picked].to(accel.device)
 
 
 class Method:
@@ -99,9 +102,12 @@ class Method:
 
     def step(self) -> StepReport:
         rates = F.softplus(self.raw_rates)
-        turns = [(self.images[s :: self.turns], self.labels[s :: self.turns]) for s in range(self.turns)]
+        turns = [
+            (place(self.images[turn :: self.turns], self.accel), self.labels[turn :: self.turns])
+            for turn in range(self.turns)
+        ]
         batches = [turns[t % self.turns] for t in range(len(rates))]
-        real, targets = (t.to(self.accel.device) for t in self._real())
+        real, targets = self._real()
         self.optimiser.zero_grad()
         total = 0.0
         for _ in range(self.own.n_nets):
@@ -119,7 +125,7 @@ class Method:
         return StepReport(self.count, total, {"step_size": float(rates.detach().mean())})
 
     def _real(self) -> tuple[Tensor, Tensor]:
-        return real_batch(self.data, self.zca, self.own.batch_real, self.generator)
+        return real_batch(self.data, self.zca, self.own.batch_real, self.generator, self.accel)
 
     # ---- where the steps begin ----
 

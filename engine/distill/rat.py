@@ -28,6 +28,7 @@ from engine.distill.unroll import Loss, Weights, step_functions, unroll
 from engine.methods import RaTParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
+from engine.students.train import place
 from engine.synthetic import SyntheticSet
 
 State = dict[str, Any]  # weights; with Adam also its averages and the steps taken
@@ -99,9 +100,7 @@ class Method:
                 state = self._advance(state, *self._batch(), rate)
         batches = [self._batch() for _ in range(own.window)]
         final, sweep = unroll(self._advance, self._retreat, state, batches, rate.expand(own.window))
-        real, targets = (
-            t.to(self.accel.device) for t in real_batch(self.data, self.zca, own.batch_real, self.generator)
-        )
+        real, targets = real_batch(self.data, self.zca, own.batch_real, self.generator, self.accel)
         gradient, loss = self._judge(self._weights(final), real, targets)
         found = sweep(self._seen(final, gradient))
         self.optimiser.zero_grad()
@@ -120,7 +119,7 @@ class Method:
             images, labels = images[picked], labels[picked]
         if self.own.augment:
             images = augment.apply(images, augment.draw(self.strategy, self.generator, self.data.size, len(images)))
-        return images, labels
+        return place(images, self.accel), labels
 
     # ---- networks in training ----
 
