@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,15 +16,15 @@ from engine.probes.bias.specs import BiasSpec, ConsistencySpec, FiveSpec, StudyS
 from engine.probes.desk import digest_of, question_of
 from engine.runs.store import Store
 from engine.spec import METHODS, Parameter, allowed, build_spec, parameters
-from pages.components import comparison, cues, form, reports, student_form
+from pages.components import address, comparison, cues, form, reports, student_form
 from pages.components.asking import Answered, ask
+from pages.components.choice import one_of
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, desk, store
 
 FIRST, MOST = 4, 8  # students shown when nothing was chosen; students that can be
 MOST_IN_STUDY, MOST_SETS = 40, 6
 FEW = 10  # usable decisions below which a marker is hollow
-LATE = 5.0  # seconds in which a browser may still send the address before
 REFERENCE = "ResNet-50"  # drawn beside people; the table has the other networks too
 SECTIONS = {
     "conflict": "Cue conflict",
@@ -68,8 +67,8 @@ OWN = (  # what a study has of its own
 def read_address(where: Store) -> None:
     """Take the page's state from the address when that was changed from outside. Sentences about what is wrong with it
     are kept until something is chosen: answers that arrive draw the page anew."""
-    state, query = st.session_state, st.query_params.to_dict()
-    if "bias" in state and (not query or query == state.get("bias_written") or late(query)):
+    state, query = st.session_state, address.changed("bias")
+    if query is None:
         return
     values: dict[str, Any] = {name: ROWS[name].default for name in SETTINGS}
     values |= {"count": 300, "source": "auto", "section": "", "study": None, "dataset": "", "students": None}
@@ -102,13 +101,6 @@ def read_address(where: Store) -> None:
     state.bias, state.bias_problems = values, problems
     for name in (*SETTINGS, "source", "section", "dataset", "students"):
         state.pop(f"bias_{name}", None)
-    state.pop("bias_written", None)
-
-
-def late(query: dict[str, str]) -> bool:
-    """Whether an address is one that this page has just left: a browser that is busy sends it for a while."""
-    left, since = st.session_state.get("bias_left", ({}, 0.0))
-    return query == left and time.monotonic() - since < LATE
 
 
 def write_address() -> None:
@@ -121,13 +113,8 @@ def write_address() -> None:
             query[ROWS[name].key] = str(values[name])
     if values["study"] is not None:
         query["study"] = json.dumps(values["study"], separators=(",", ":"))
-    before = st.session_state.get("bias_written", query)
-    if query != before:
+    if address.write("bias", query):
         st.session_state.bias_problems = []
-        st.session_state.bias_left = (before, time.monotonic())
-    st.session_state.bias_written = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
 
 
 # ---- pieces of the page ---------------------------------------------------------------------------------------------
@@ -587,15 +574,8 @@ def page() -> None:
         students = choose_students(known, dataset)
     for sentence in state.bias_problems:
         said.warning(sentence)
-    if state.bias["section"] not in SECTIONS:
-        state.bias["section"] = "conflict"
-    section = field(
-        "section",
-        lambda key: st.segmented_control(
-            "What is asked", list(SECTIONS), format_func=SECTIONS.get, key=key, required=True,
-            label_visibility="collapsed",
-        ) or "conflict",  # a busy browser may send that nothing is chosen
-    )  # fmt: skip
+    section = one_of("What is asked", SECTIONS, "bias_section", state.bias["section"], label_visibility="collapsed")
+    state.bias["section"] = section
 
     if section == "study":
         study(where, dataset, known)

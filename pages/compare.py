@@ -15,6 +15,7 @@ from engine.runs.validate import check
 from engine.spec import BASELINES, NETWORKS, BaselineSpec, EvaluationSpec, build_spec, parameters
 from engine.students import PROTOCOLS
 from pages.components import comparison
+from pages.components.choice import one_of
 from pages.components.marks import mark_of
 from pages.components.player import player
 from pages.components.shared import dataset_title, executor, store
@@ -207,13 +208,10 @@ def numbers(table: pd.DataFrame, dataset: str) -> None:
             "None of these sets has been evaluated yet. “Evaluate a set” above trains students on one and tests them."
         )
         return
-    if st.session_state.get("compare_protocol") not in groups:
-        wanted = st.query_params.get("protocol")
-        st.session_state.compare_protocol = wanted if wanted in groups else next(iter(groups))
-    chosen = st.segmented_control(
-        "Protocol and network of the chart", list(groups), key="compare_protocol", required=True,
-        help="Numbers of two protocols are never drawn together.",
-    ) or next(iter(groups))  # fmt: skip
+    chosen = one_of(
+        "Protocol and network of the chart", {name: name for name in groups}, "compare_protocol",
+        st.query_params.get("protocol"), help="Numbers of two protocols are never drawn together.",
+    )  # fmt: skip
     remember(protocol=chosen)
     st.plotly_chart(
         comparison.chart(table, groups[chosen], dark=st.context.theme.type == "dark"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -15,15 +13,15 @@ from engine.probes.desk import Desk, digest_of, question_of
 from engine.probes.specs import PROBES
 from engine.runs.store import Store
 from engine.spec import METHODS, Parameter, allowed, build_spec, parameters
-from pages.components import form, reports, stress
+from pages.components import address, form, reports, stress
 from pages.components.asking import Answered, ask
+from pages.components.choice import one_of
 from pages.components.grid import class_grid, data_url
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, desk, store
 from pages.components.student_form import WORDS
 
 FIRST, MOST = 4, 8  # students shown when nothing was chosen; students that can be
-LATE = 5.0  # seconds in which a browser may still send the address before
 SECTIONS = {
     "shortcut": "Shortcut",
     "subgroups": "Subgroups",
@@ -84,8 +82,8 @@ def targets(where: Store, dataset: str) -> list[str]:
 def read_address(there: list[str]) -> None:
     """Take the page's state from the address when that was changed from outside. Sentences about what is wrong with it
     are kept until something is chosen: answers that arrive draw the page anew."""
-    state, query = st.session_state, st.query_params.to_dict()
-    if "robust" in state and (not query or query == state.get("robust_written") or late(query)):
+    state, query = st.session_state, address.changed("robust")
+    if query is None:
         return
     section, problems = query.get("section", ""), []
     if section not in SECTIONS:
@@ -111,13 +109,6 @@ def read_address(there: list[str]) -> None:
         "view": {name: query.get(name, "") for name in VIEWS.get(section, ())},
     }
     state.robust_problems = problems
-    state.robust_left = (query, time.monotonic())
-
-
-def late(query: dict[str, str]) -> bool:
-    """Whether an address is one that this page has just left: a browser that is busy sends it for a while."""
-    left, since = st.session_state.get("robust_left", ({}, 0.0))
-    return query == left and time.monotonic() - since < LATE
 
 
 def write_address() -> None:
@@ -131,26 +122,16 @@ def write_address() -> None:
     values = now["values"].get(section, {})
     query |= {r.key: str(values[r.name]) for r in rows(section) if values.get(r.name, r.default) != r.default}
     query |= {name: now["view"][name] for name in VIEWS.get(section, ()) if now["view"].get(name)}
-    before = st.session_state.get("robust_written", query)
-    if query != before:
+    if address.write("robust", query):
         st.session_state.robust_problems = []
-        st.session_state.robust_left = (before, time.monotonic())
-    st.session_state.robust_written = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
 
 
-def view(
-    widget: Callable[..., Any], label: str, name: str, options: dict[str, str], default: str = "", **more: Any
-) -> str:
+def view(label: str, name: str, options: dict[str, str], default: str = "", menu: bool = True) -> str:
     """A choice of what of an answer is looked at; kept while it is hidden, and in the address."""
-    state, key = st.session_state, f"robust_view_{name}"
-    if state.get(key) not in options:
-        kept = state.robust["view"].get(name)
-        state[key] = next((o for o in (kept, default) if o in options), next(iter(options)))
-    chosen = widget(label, list(options), format_func=options.get, key=key, **more)
-    state.robust["view"][name] = chosen
-    return chosen
+    now = st.session_state.robust["view"]
+    before = now[name] if now.get(name) in options else default
+    now[name] = one_of(label, options, f"robust_view_{name}", before, menu)
+    return now[name]
 
 
 # ---- asking ---------------------------------------------------------------------------------------------------------
@@ -368,7 +349,7 @@ def subgroups(found: Answered, called: dict[str, str]) -> None:
         )
     with right:
         names = dict(zip(who["student"], who["observer"], strict=True))
-        chosen = view(st.selectbox, "Groups of", "of", names)
+        chosen = view("Groups of", "of", names)
         plot(
             stress.group_map(groups[groups["student"] == chosen], dark()), "groups",
             f"Accuracy of {names[chosen]} in percent for each class and background colour",
@@ -415,7 +396,7 @@ def robustness(found: Answered, called: dict[str, str]) -> None:
     titles = dict(zip(accuracy["perturbation"], accuracy["title"], strict=True))
     left, right = st.columns([3, 2], gap="large")
     with left:
-        severity = int(view(st.segmented_control, "Severity", "severity", {s: s for s in "123"}, "2", required=True))
+        severity = int(view("Severity", "severity", {s: s for s in "123"}, "2", menu=False))
         shown = accuracy[(accuracy["severity"] == severity) | (accuracy["perturbation"] == "clean")]
         plot(
             stress.lanes(shown, titles, "perturbation", who, chance, dark()), "lanes",
@@ -424,7 +405,7 @@ def robustness(found: Answered, called: dict[str, str]) -> None:
         )  # fmt: skip
     with right:
         looks = {"mean": "Mean of all corruptions", **{k: v for k, v in titles.items() if k != "clean"}}
-        look = view(st.selectbox, "Against severity", "look", looks)
+        look = view("Against severity", "look", looks)
         plot(
             stress.over_severity(_against_severity(accuracy, look), who, chance, _strengths(found, look), dark()),
             "severity",
@@ -527,11 +508,9 @@ def transfer(found: Answered, called: dict[str, str]) -> None:
         )
     with right:
         st.markdown("**Do the scores foretell it?**")
-        score = view(st.selectbox, "Score", "score", facts["scores"])
-        way = view(
-            st.segmented_control, "Accuracy reached", "way", {k: v for k, v in ways.items() if k != "scratch"},
-            required=True,
-        )  # fmt: skip
+        score = view("Score", "score", facts["scores"])
+        reached = {name: title for name, title in ways.items() if name != "scratch"}
+        way = view("Accuracy reached", "way", reached, menu=False)
         shown = table.assign(label=[called.get(id, id) for id in table["student"]], reached=100 * table[way])
         plot(
             stress.against(shown, "student", score, "reached", (facts["scores"][score], f"{ways[way]} (%)"), who,
@@ -585,7 +564,7 @@ def fooling(found: Answered, called: dict[str, str]) -> None:
                 "fixed": f"Fixed features on {title}", "tuned": f"Fine-tuned to {title}", "leep": f"LEEP for {title}",
                 "nce": f"NCE for {title}", "h_score": f"H-score for {title}",
             }  # fmt: skip
-        beside = view(st.selectbox, "Fooling beside", "beside", measures)
+        beside = view("Fooling beside", "beside", measures)
         shown, column = _beside(pairs, moved, beside, called)
         unit = "" if beside in ("leep", "nce", "h_score") else " (%)"
         plot(
@@ -695,13 +674,9 @@ def page() -> None:
     read_address(there)
     for problem in state.robust_problems:
         st.warning(problem)
-    if state.get("robust_section") not in SECTIONS:
-        state.robust_section = state.robust["section"]
-    section = st.segmented_control(
-        "What is asked", list(SECTIONS), format_func=SECTIONS.get, key="robust_section", required=True,
-        label_visibility="collapsed",
-    ) or state.robust["section"]  # fmt: skip  # a busy browser may send that nothing is chosen
-    state.robust["section"] = section
+    now = state.robust
+    section = one_of("What is asked", SECTIONS, "robust_section", now["section"], label_visibility="collapsed")
+    now["section"] = section
     st.markdown(LEADS[section])
 
     dataset, known, chosen = "", {}, []

@@ -12,7 +12,7 @@ from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
 from engine.runs.store import Run, Store
 from engine.spec import StudentSpec, build_spec
-from pages.components import form, reports, student_form
+from pages.components import address, form, reports, student_form
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, executor, store
 from pages.components.student_form import NETWORKS
@@ -125,8 +125,8 @@ def another_dataset() -> None:
 
 def read_address(where: Store) -> list[str]:
     """Take the page's state from the address when that was changed from outside; sentences about what is wrong."""
-    state, query = st.session_state, st.query_params.to_dict()
-    if "student" in state and (not query or query == state.get("students_written")):
+    state, query = st.session_state, address.changed("students")
+    if query is None:
         return []
     asked = [id for id in query.get("students", "").split(",") if id]
     known = next((run for id in asked if (run := where.run(id))), None)
@@ -150,9 +150,7 @@ def write_address() -> None:
     query = student_form.to_query(state.student)
     if "students_chosen" in state:
         query["students"] = ",".join(state.students_chosen)
-    state.students_written = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    address.write("students", query)
 
 
 def datasets(where: Store) -> list[str]:

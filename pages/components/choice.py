@@ -1,0 +1,23 @@
+"""A choice between a few things, one of which is always chosen (torch-free)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+
+def one_of(
+    label: str, options: dict[str, str], key: str, before: str | None = None, menu: bool = False, **more: Any
+) -> str:
+    """A segmented control of ``options`` (id to title), or a ``menu`` of them; the id that is chosen.
+
+    ``before``: what was chosen so far, where the page keeps that: it is chosen still when the widget is drawn for the
+    first time, and when a busy browser sends that nothing is, which ``required`` does not keep it from. Where
+    ``before`` is none of the options it is the first.
+    """
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = before if before in options else next(iter(options))
+    if menu:
+        return st.selectbox(label, list(options), format_func=options.get, key=key, **more)
+    return st.segmented_control(label, list(options), format_func=options.get, key=key, required=True, **more)
