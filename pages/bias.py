@@ -19,6 +19,7 @@ from engine.spec import METHODS, Parameter, allowed, build_spec, parameters
 from pages.components import address, comparison, cues, form, reports, student_form
 from pages.components.asking import Answered, ask
 from pages.components.choice import one_of
+from pages.components.pieces import download, figure, is_dark, percent
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, desk, store
 
@@ -175,30 +176,11 @@ def put(probe: str, table: type[BaseModel], key: str, values: dict[str, Any]) ->
     return ask(probe, spec, key)
 
 
-def figure(chart: Any, key: str, alt: str) -> None:
-    st.plotly_chart(chart, key=key, config={"displayModeBar": False}, alt=alt)
-
-
-def download(table: pd.DataFrame, what: str, label: str = "Download the data (CSV)") -> None:
-    st.download_button(
-        label, table.to_csv(index=False), f"limbeck-{what}.csv", "text/csv", icon=":material/download:",
-        on_click="ignore", key=f"download-{what}",
-    )  # fmt: skip
-
-
-def percent(value: Any) -> str:
-    return "–" if value is None or pd.isna(value) else f"{100 * value:.1f} %"
-
-
 def span(table: pd.DataFrame, scale: float = 100.0, unit: str = " %") -> list[str]:
     """The 95 % intervals of a table's rows."""
     pairs = zip(table["low"].astype(float), table["high"].astype(float), strict=True)
     digits = 1 if scale == 100 else 2
     return ["–" if pd.isna(a) else f"{scale * a:.{digits}f} to {scale * b:.{digits}f}{unit}" for a, b in pairs]
-
-
-def is_dark() -> bool:
-    return st.context.theme.type == "dark"
 
 
 # ---- cue conflict ---------------------------------------------------------------------------------------------------

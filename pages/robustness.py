@@ -17,6 +17,7 @@ from pages.components import address, form, reports, stress
 from pages.components.asking import Answered, ask
 from pages.components.choice import one_of
 from pages.components.grid import class_grid, data_url
+from pages.components.pieces import download, figure, is_dark, percent
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, desk, store
 from pages.components.student_form import WORDS
@@ -221,19 +222,8 @@ def put(section: str, pressed: bool, students: list[str]) -> Answered | None:
 # ---- pieces of an answer --------------------------------------------------------------------------------------------
 
 
-def dark() -> bool:
-    return st.context.theme.type == "dark"
-
-
-def plot(figure: Any, key: str, alt: str) -> None:
-    st.plotly_chart(figure, key=f"robust_figure_{key}", config={"displayModeBar": False}, alt=alt)
-
-
-def download(table: pd.DataFrame, what: str, label: str = "Download the data (CSV)") -> None:
-    st.download_button(
-        label, table.to_csv(index=False), f"limbeck-{what}.csv", "text/csv", icon=":material/download:",
-        on_click="ignore", key=f"robust_download_{what}",
-    )  # fmt: skip
+def plot(chart: Any, key: str, alt: str) -> None:
+    figure(chart, f"robust_figure_{key}", alt)
 
 
 def picture(found: Answered, name: str, heads: list[str], alt: str, cell: int = 72) -> None:
@@ -241,10 +231,6 @@ def picture(found: Answered, name: str, heads: list[str], alt: str, cell: int = 
     path = found.image(name)
     if path:
         class_grid(data_url(path, mime="image/png"), heads, alt=alt, cell=cell)
-
-
-def percent(value: Any) -> str:
-    return "–" if value is None or pd.isna(value) else f"{100 * value:.1f} %"
 
 
 def span(low: Any, high: Any) -> str:
@@ -271,7 +257,7 @@ def shortcut(found: Answered, _: dict[str, str]) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         plot(
-            stress.shortcut(students, summary, facts["tests"], facts["sets"], dark()),
+            stress.shortcut(students, summary, facts["tests"], facts["sets"], is_dark()),
             "shortcut",
             "Accuracy of students of the distilled, of random real and of all images, where position agrees with shape "
             "as in training, where it tells nothing, and where it tells the other class; the table holds the numbers",
@@ -339,7 +325,7 @@ def subgroups(found: Answered, called: dict[str, str]) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         plot(
-            stress.strip(groups, summary, who, dark()), "subgroups",
+            stress.strip(groups, summary, who, is_dark()), "subgroups",
             "Accuracy of each group of class and background colour, a lane for each student; the table below has the "
             "worst group and the spread",
         )  # fmt: skip
@@ -351,7 +337,7 @@ def subgroups(found: Answered, called: dict[str, str]) -> None:
         names = dict(zip(who["student"], who["observer"], strict=True))
         chosen = view("Groups of", "of", names)
         plot(
-            stress.group_map(groups[groups["student"] == chosen], dark()), "groups",
+            stress.group_map(groups[groups["student"] == chosen], is_dark()), "groups",
             f"Accuracy of {names[chosen]} in percent for each class and background colour",
         )  # fmt: skip
         st.caption(f"Percent right. Empty: fewer than {found.answer.facts['smallest']} images.")
@@ -399,7 +385,7 @@ def robustness(found: Answered, called: dict[str, str]) -> None:
         severity = int(view("Severity", "severity", {s: s for s in "123"}, "2", menu=False))
         shown = accuracy[(accuracy["severity"] == severity) | (accuracy["perturbation"] == "clean")]
         plot(
-            stress.lanes(shown, titles, "perturbation", who, chance, dark()), "lanes",
+            stress.lanes(shown, titles, "perturbation", who, chance, is_dark()), "lanes",
             f"Accuracy of each student under each corruption and attack at severity {severity}; the data can be "
             "downloaded below",
         )  # fmt: skip
@@ -407,13 +393,13 @@ def robustness(found: Answered, called: dict[str, str]) -> None:
         looks = {"mean": "Mean of all corruptions", **{k: v for k, v in titles.items() if k != "clean"}}
         look = view("Against severity", "look", looks)
         plot(
-            stress.over_severity(_against_severity(accuracy, look), who, chance, _strengths(found, look), dark()),
+            stress.over_severity(_against_severity(accuracy, look), who, chance, _strengths(found, look), is_dark()),
             "severity",
             f"Accuracy of each student against severity: {looks[look]}",
         )
         if facts["searched"]:
             plot(
-                stress.holding(radii, who, dark()), "radii",
+                stress.holding(radii, who, is_dark()), "radii",
                 "Share of the searched images whose right answer holds, against the radius of the attack",
             )  # fmt: skip
             st.caption(
@@ -498,7 +484,7 @@ def transfer(found: Answered, called: dict[str, str]) -> None:
     with left:
         st.markdown(f"**What transfer to {facts['title']} reaches**")
         plot(
-            stress.lanes(accuracy, ways, "way", who, facts["chance"], dark()), "transfer",
+            stress.lanes(accuracy, ways, "way", who, facts["chance"], is_dark()), "transfer",
             "Accuracy that each student's features reach on the target dataset; the table below holds the numbers",
         )  # fmt: skip
         st.caption(
@@ -514,7 +500,7 @@ def transfer(found: Answered, called: dict[str, str]) -> None:
         shown = table.assign(label=[called.get(id, id) for id in table["student"]], reached=100 * table[way])
         plot(
             stress.against(shown, "student", score, "reached", (facts["scores"][score], f"{ways[way]} (%)"), who,
-                           dark()),
+                           is_dark()),
             "scores", f"Accuracy reached against {facts['scores'][score]}, a marker for each student",
         )  # fmt: skip
         rho = {(c["score"], c["way"]): c for c in found.answer.tables["correlations"]}.get((score, way))
@@ -548,7 +534,7 @@ def fooling(found: Answered, called: dict[str, str]) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         plot(
-            stress.matrix(pairs, who, dark()), "matrix",
+            stress.matrix(pairs, who, is_dark()), "matrix",
             "How often examples made on each student fool each of the others; the data can be downloaded below",
         )  # fmt: skip
         st.caption(
@@ -568,7 +554,7 @@ def fooling(found: Answered, called: dict[str, str]) -> None:
         shown, column = _beside(pairs, moved, beside, called)
         unit = "" if beside in ("leep", "nce", "h_score") else " (%)"
         plot(
-            stress.against(shown, column, "x", "fools", (f"{measures[beside]}{unit}", "Fools (%)"), who, dark()),
+            stress.against(shown, column, "x", "fools", (f"{measures[beside]}{unit}", "Fools (%)"), who, is_dark()),
             "beside", f"Share fooled against: {measures[beside]}",
         )  # fmt: skip
         if beside == "agreement":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from engine.data.catalogue import DATASETS, availability
@@ -13,6 +12,7 @@ from engine.errors import Refused
 from engine.runs.store import Run, Store
 from engine.spec import StudentSpec, build_spec
 from pages.components import address, form, reports, student_form
+from pages.components.pieces import download
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, executor, store
 from pages.components.student_form import NETWORKS
@@ -376,13 +376,6 @@ def pictures(id: str, count: int) -> list[str]:
 @st.cache_data(max_entries=100, show_spinner=False)
 def _cut(sheet: str, changed: int, count: int) -> list[str]:
     return reports.cut(Path(sheet), count)
-
-
-def download(table: pd.DataFrame, what: str, label: str = "Download the data (CSV)") -> None:
-    st.download_button(
-        label, table.to_csv(index=False), f"limbeck-{what}.csv", "text/csv", icon=":material/download:",
-        on_click="ignore", key=f"download-{what}",
-    )  # fmt: skip
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------
