@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
-from engine.probes.bias.specs import BiasSpec, ConsistencySpec, FiveSpec, StudySpec
+from engine.probes.bias.specs import MOST_SETS, MOST_STUDENTS, BiasSpec, ConsistencySpec, FiveSpec, StudySpec
 from engine.probes.desk import digest_of, question_of
 from engine.runs.store import Store
 from engine.spec import METHODS, Parameter, allowed, build_spec, parameters
@@ -24,7 +24,6 @@ from pages.components.reports import Facts
 from pages.components.shared import dataset_title, desk, store
 
 FIRST, MOST = 4, 8  # students shown when nothing was chosen; students that can be
-MOST_IN_STUDY, MOST_SETS = 40, 6
 FEW = 10  # usable decisions below which a marker is hollow
 REFERENCE = "ResNet-50"  # drawn beside people; the table has the other networks too
 SECTIONS = {
@@ -346,8 +345,8 @@ def study(where: Store, dataset: str, known: dict[str, Facts]) -> None:
                 st.button("Back to the students that are here", icon=":material/undo:", on_click=forget_study)
             study_result({"dataset": dataset, **values, **asked}, wanted=pressed is not None)
         elif known:
-            here = list(known)[:MOST_IN_STUDY]
-            few = "" if len(here) == len(known) else f" (the newest {MOST_IN_STUDY})"
+            here = list(known)[:MOST_STUDENTS]
+            few = "" if len(here) == len(known) else f" (the newest {MOST_STUDENTS})"
             st.caption(f"What the trained students of {dataset_title(dataset)} say{few}. More can be trained below.")
             own = {"students": ",".join(here), "counts": "none", "sets": "none"}
             study_result({"dataset": dataset, **values, **own}, wanted=True)
@@ -478,7 +477,7 @@ def study_form(where: Store, dataset: str, known: dict[str, Facts]) -> dict[str,
         "networks": ",".join(networks),
         "sets": ",".join(sets) or "none",
         "methods": ",".join(methods) or "none",
-        "students": ",".join(list(known)[:MOST_IN_STUDY]) if take else "none",
+        "students": ",".join(list(known)[:MOST_STUDENTS]) if take else "none",
     }
     return {name: value for name, value in chosen.items() if value != STUDY[name].default or name == "sets"}
 
