@@ -18,7 +18,7 @@ from engine.runs.store import Store
 from engine.spec import METHODS, Parameter, allowed, build_spec, parameters
 from pages.components import address, comparison, cues, form, reports, student_form
 from pages.components.asking import Answered, ask
-from pages.components.choice import one_of
+from pages.components.choice import keep, one_of
 from pages.components.pieces import download, figure, is_dark, percent
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, desk, store
@@ -123,8 +123,7 @@ def write_address() -> None:
 def field(name: str, draw: Callable[[str], Any]) -> Any:
     """A widget that ``draw`` makes under a key, showing and keeping the page's value of this name."""
     state, key = st.session_state, f"bias_{name}"
-    if key not in state:  # it was not on the page for a while
-        state[key] = state.bias[name]
+    keep(key, state.get(key, state.bias[name]))
     state.bias[name] = draw(key)
     return state.bias[name]
 

@@ -626,13 +626,12 @@ def choose(where: Store, there: list[str]) -> tuple[str, dict[str, Facts], list[
         if now["dataset"]:
             st.info(f"There is no student of a dataset “{now['dataset'][:80]}” here.")
         now["dataset"] = asked.dataset if asked and asked.dataset in there else there[0]
-    if state.get("robust_dataset") not in there:
-        state.robust_dataset = now["dataset"]
     left, right = st.columns([1, 3])
-    dataset = left.selectbox(
-        "Dataset", there, format_func=dataset_title, key="robust_dataset",
-        help="Students can only be compared when they know the same classes.",
-    )  # fmt: skip
+    with left:
+        dataset = one_of(
+            "Dataset", {name: dataset_title(name) for name in there}, "robust_dataset", now["dataset"], menu=True,
+            help="Students can only be compared when they know the same classes.",
+        )  # fmt: skip
     if dataset != now["dataset"]:  # it has students of its own
         now.update(dataset=dataset, students=None)
         state.pop("robust_students", None)

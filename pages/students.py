@@ -12,6 +12,7 @@ from engine.errors import Refused
 from engine.runs.store import Run, Store
 from engine.spec import StudentSpec, build_spec
 from pages.components import address, form, reports, student_form
+from pages.components.choice import keep
 from pages.components.pieces import download
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, executor, store
@@ -389,8 +390,8 @@ def page() -> None:
     for sentence in read_address(where):
         st.warning(sentence)
     options = list(dict.fromkeys([*datasets(where), state.student["dataset"]]))
-    if state.get("students_dataset") not in options:
-        state.students_dataset = state.student["dataset"]
+    kept = state.get("students_dataset")
+    keep("students_dataset", kept if kept in options else state.student["dataset"])
 
     left, right = st.columns([1, 2.1], gap="large")
     with left:

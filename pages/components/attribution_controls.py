@@ -13,7 +13,7 @@ from engine.probes.attribution.specs import (
     METHOD_INFO,
     DisagreeSpec,
 )
-from pages.components import canvas
+from pages.components import canvas, choice
 from pages.components.asking import Answered
 from pages.components.attribution_state import (
     PICKS,
@@ -57,6 +57,7 @@ def by_class(_: list[str], facts: Facts) -> str:
         state.attribution_class = name if name in classes else ANY
         state.attribution_number = int(at) if at.isdecimal() and len(at) < 9 else 0
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        choice.keep("attribution_class", state.attribution_class)
         name = st.selectbox("Class", [ANY, *classes], key="attribution_class", width=130, help="What the image shows.")
         total = facts["test_images"] if name == ANY else sum(facts["confusion"][classes.index(name)])
         state.attribution_number = min(state.attribution_number, max(total - 1, 0))

@@ -154,8 +154,7 @@ def write_address() -> None:
 def field(name: str, draw: Callable[[str], Any]) -> Any:
     """A widget that ``draw`` makes under a key, showing and keeping the page's value of this name."""
     state, key = st.session_state, f"attribution_{name}"
-    if key not in state:  # it was not on the page for a while
-        state[key] = state.attribution[name]
+    choice.keep(key, state.get(key, state.attribution[name]))
     state.attribution[name] = draw(key)
     return state.attribution[name]
 

@@ -7,6 +7,15 @@ from typing import Any
 import streamlit as st
 
 
+def keep(key: str, value: Any) -> None:
+    """Have the widget of this key show ``value``, at every run.
+
+    A browser gets a value of the session's once, and loses it when another run follows before it has drawn the widget;
+    then it would send the widget's own default as if somebody had chosen that.
+    """
+    st.session_state[key] = value
+
+
 def one_of(
     label: str, options: dict[str, str], key: str, before: str | None = None, menu: bool = False, **more: Any
 ) -> str:
@@ -16,8 +25,7 @@ def one_of(
     first time, and when a busy browser sends that nothing is, which ``required`` does not keep it from. Where
     ``before`` is none of the options it is the first.
     """
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = before if before in options else next(iter(options))
+    keep(key, next((o for o in (st.session_state.get(key), before) if o in options), next(iter(options))))
     if menu:
         return st.selectbox(label, list(options), format_func=options.get, key=key, **more)
     return st.segmented_control(label, list(options), format_func=options.get, key=key, required=True, **more)

@@ -61,12 +61,13 @@ def side_by_side(cards: Sequence[Card], key: tuple[str, str, str, str] | None = 
             f"<span>{high}</span><span>{unit}</span></div>"
         )
     return f"""<style>
-.maps {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(132px, 45%), 1fr)); gap: 14px;
+.maps {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(132px, 45%), 1fr)); gap: 0 14px;
   max-width: {len(cards) * 250}px; }}
-.maps figure {{ margin: 0; min-width: 0; }}
-.maps figcaption {{ font-weight: 600; line-height: 1.25; min-height: 2.5em; display: flex; align-items: end;
+.maps figure {{ margin: 0; padding-bottom: 14px; min-width: 0; display: grid; grid-row: span 2;
+  grid-template-rows: subgrid; }}
+.maps figcaption {{ font-size: 14px; font-weight: 600; line-height: 1.25; display: flex; align-items: end;
   overflow-wrap: anywhere; padding-bottom: 4px; }}
-.maps .name {{ display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow: hidden; }}
+.maps .name {{ display: -webkit-box; -webkit-line-clamp: 5; -webkit-box-orient: vertical; overflow: hidden; }}
 .maps img {{ display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; border-radius: 3px;
   margin-bottom: 6px; }}
 .maps .none {{ border: 1px dashed; border-radius: 3px; padding: 10px; font-size: 14px; line-height: 1.4; }}
@@ -89,7 +90,7 @@ def _card(card: Card) -> str:
     title = html.escape(card.title)
     return (
         f'<figure><figcaption title="{title}"><span class="name">{mark}{name}</span></figcaption>'
-        f"{shown}{none}<ul>{lines}</ul></figure>"
+        f"<div>{shown}{none}<ul>{lines}</ul></div></figure>"
     )
 
 
