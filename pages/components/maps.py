@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -147,7 +148,7 @@ def quality(table: pd.DataFrame, who: pd.DataFrame, names: dict[str, str], bette
             x=values["mean"],
             y=[methods.index(m) + offset for m in mine["method"]],
             mode="markers",
-            name=html.escape(look.name),
+            name=_wrapped(look.name),
             marker={"color": look.colour, "symbol": look.symbol, "size": 12},
             error_x=_bars(values["mean"], values["low"], values["high"]),
             hovertemplate="%{x:.3g}<extra>" + html.escape(look.name) + "</extra>",
@@ -167,7 +168,7 @@ def quality(table: pd.DataFrame, who: pd.DataFrame, names: dict[str, str], bette
 def curves(table: pd.DataFrame, who: pd.DataFrame, method: str, dark: bool) -> go.Figure:
     """Deletion and insertion curves of one method, a line for each student; thin dotted: pixels in random order."""
     text, faint = ink(dark)
-    titles = ("Deletion: falls fast when good", "Insertion: rises fast when good")
+    titles = ("Deletion:<br>falls fast when good", "Insertion:<br>rises fast when good")
     figure = make_subplots(1, 2, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.05)
     for id, look in zip(who["id"], looks(who), strict=True):
         for column, curve in enumerate(("deletion", "insertion"), start=1):
@@ -179,7 +180,7 @@ def curves(table: pd.DataFrame, who: pd.DataFrame, method: str, dark: bool) -> g
                     x=100 * mine["share"],
                     y=100 * mine["probability"].astype(float),
                     mode="lines" if random else "lines+markers",
-                    name=html.escape(name),
+                    name=_wrapped(name),
                     showlegend=column == 1 and not random,
                     line={"color": look.colour, "width": 1.5 if random else 2.5, "dash": "dot" if random else "solid"},
                     marker={"symbol": look.symbol, "size": 7},
@@ -188,7 +189,7 @@ def curves(table: pd.DataFrame, who: pd.DataFrame, method: str, dark: bool) -> g
                     col=column,
                 )
     _layout(figure, 360 + 22 * len(who), text)
-    figure.update_layout(margin={"t": 34})
+    figure.update_layout(margin={"t": 52})
     figure.update_annotations(font={"size": 14, "color": text})
     figure.update_xaxes(title="Pixels (%)", gridcolor=faint, zeroline=False, tickfont={"color": text})
     figure.update_yaxes(range=[-3, 103], gridcolor=faint, zeroline=False, tickfont={"color": text})
@@ -270,7 +271,7 @@ def context(table: pd.DataFrame, who: pd.DataFrame, value: str, dark: bool) -> g
             x=[order.index(c) + offset for c in mine["condition"]],
             y=middle,
             mode="markers",
-            name=html.escape(look.name),
+            name=_wrapped(look.name),
             marker={"color": look.colour, "symbol": look.symbol, "size": 13},
             error_y=_bars(middle, 100 * mine[f"{value}_low"].astype(float), 100 * mine[f"{value}_high"].astype(float))
             if spread
@@ -328,6 +329,11 @@ def spectrum(table: pd.DataFrame, dark: bool) -> go.Figure:
 def _short(names: Sequence[str]) -> list[str]:
     """Names that fit beside a figure: what tells students apart often stands at the end."""
     return [html.escape(name if len(name) <= 28 else f"{name[:12]}…{name[-15:]}") for name in names]
+
+
+def _wrapped(name: str) -> str:
+    """A name in a legend, in lines that a phone has room for."""
+    return "<br>".join(html.escape(line) for line in textwrap.wrap(name, 40))
 
 
 def _bars(middle: Any, low: Any, high: Any) -> dict[str, Any]:
