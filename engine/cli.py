@@ -313,7 +313,7 @@ def probe(args: argparse.Namespace) -> None:
     from engine.probes.desk import Desk
 
     asked = PROBES[args.probe]
-    spec = build_spec(asked.spec, **_given(args, parameters(asked.spec)))
+    spec = asked.named(build_spec(asked.spec, **_given(args, parameters(asked.spec))), _store())
     out = Path(args.out).expanduser() if args.out else None
     if out is not None and (out.is_file() or not out.resolve().parent.is_dir()):
         raise Refused(f"“{out}” cannot be a folder here; name a new folder, or one that is there.")

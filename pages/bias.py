@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,19 +12,21 @@ from pydantic import BaseModel
 
 from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
-from engine.probes.bias.specs import BiasSpec, ConsistencySpec, FiveSpec, StudySpec
+from engine.methods import METHODS
+from engine.probes.bias.specs import MOST_SETS, MOST_STUDENTS, BiasSpec, ConsistencySpec, FiveSpec, StudySpec
 from engine.probes.desk import digest_of, question_of
 from engine.runs.store import Store
-from engine.spec import METHODS, Parameter, allowed, build_spec, parameters
-from pages.components import comparison, cues, form, reports, student_form
+from engine.spec import build_spec
+from engine.table import Parameter, allowed, parameters
+from pages.components import address, comparison, cues, form, reports, student_form
 from pages.components.asking import Answered, ask
+from pages.components.choice import keep, one_of
+from pages.components.pieces import download, figure, is_dark, percent
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, desk, store
 
 FIRST, MOST = 4, 8  # students shown when nothing was chosen; students that can be
-MOST_IN_STUDY, MOST_SETS = 40, 6
 FEW = 10  # usable decisions below which a marker is hollow
-LATE = 5.0  # seconds in which a browser may still send the address before
 REFERENCE = "ResNet-50"  # drawn beside people; the table has the other networks too
 SECTIONS = {
     "conflict": "Cue conflict",
@@ -68,8 +69,8 @@ OWN = (  # what a study has of its own
 def read_address(where: Store) -> None:
     """Take the page's state from the address when that was changed from outside. Sentences about what is wrong with it
     are kept until something is chosen: answers that arrive draw the page anew."""
-    state, query = st.session_state, st.query_params.to_dict()
-    if "bias" in state and (not query or query == state.get("bias_written") or late(query)):
+    state, query = st.session_state, address.changed("bias")
+    if query is None:
         return
     values: dict[str, Any] = {name: ROWS[name].default for name in SETTINGS}
     values |= {"count": 300, "source": "auto", "section": "", "study": None, "dataset": "", "students": None}
@@ -102,13 +103,6 @@ def read_address(where: Store) -> None:
     state.bias, state.bias_problems = values, problems
     for name in (*SETTINGS, "source", "section", "dataset", "students"):
         state.pop(f"bias_{name}", None)
-    state.pop("bias_written", None)
-
-
-def late(query: dict[str, str]) -> bool:
-    """Whether an address is one that this page has just left: a browser that is busy sends it for a while."""
-    left, since = st.session_state.get("bias_left", ({}, 0.0))
-    return query == left and time.monotonic() - since < LATE
 
 
 def write_address() -> None:
@@ -121,13 +115,8 @@ def write_address() -> None:
             query[ROWS[name].key] = str(values[name])
     if values["study"] is not None:
         query["study"] = json.dumps(values["study"], separators=(",", ":"))
-    before = st.session_state.get("bias_written", query)
-    if query != before:
+    if address.write("bias", query):
         st.session_state.bias_problems = []
-        st.session_state.bias_left = (before, time.monotonic())
-    st.session_state.bias_written = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
 
 
 # ---- pieces of the page ---------------------------------------------------------------------------------------------
@@ -136,8 +125,7 @@ def write_address() -> None:
 def field(name: str, draw: Callable[[str], Any]) -> Any:
     """A widget that ``draw`` makes under a key, showing and keeping the page's value of this name."""
     state, key = st.session_state, f"bias_{name}"
-    if key not in state:  # it was not on the page for a while
-        state[key] = state.bias[name]
+    keep(key, state.get(key, state.bias[name]))
     state.bias[name] = draw(key)
     return state.bias[name]
 
@@ -188,30 +176,11 @@ def put(probe: str, table: type[BaseModel], key: str, values: dict[str, Any]) ->
     return ask(probe, spec, key)
 
 
-def figure(chart: Any, key: str, alt: str) -> None:
-    st.plotly_chart(chart, key=key, config={"displayModeBar": False}, alt=alt)
-
-
-def download(table: pd.DataFrame, what: str, label: str = "Download the data (CSV)") -> None:
-    st.download_button(
-        label, table.to_csv(index=False), f"limbeck-{what}.csv", "text/csv", icon=":material/download:",
-        on_click="ignore", key=f"download-{what}",
-    )  # fmt: skip
-
-
-def percent(value: Any) -> str:
-    return "–" if value is None or pd.isna(value) else f"{100 * value:.1f} %"
-
-
 def span(table: pd.DataFrame, scale: float = 100.0, unit: str = " %") -> list[str]:
     """The 95 % intervals of a table's rows."""
     pairs = zip(table["low"].astype(float), table["high"].astype(float), strict=True)
     digits = 1 if scale == 100 else 2
     return ["–" if pd.isna(a) else f"{scale * a:.{digits}f} to {scale * b:.{digits}f}{unit}" for a, b in pairs]
-
-
-def is_dark() -> bool:
-    return st.context.theme.type == "dark"
 
 
 # ---- cue conflict ---------------------------------------------------------------------------------------------------
@@ -377,8 +346,8 @@ def study(where: Store, dataset: str, known: dict[str, Facts]) -> None:
                 st.button("Back to the students that are here", icon=":material/undo:", on_click=forget_study)
             study_result({"dataset": dataset, **values, **asked}, wanted=pressed is not None)
         elif known:
-            here = list(known)[:MOST_IN_STUDY]
-            few = "" if len(here) == len(known) else f" (the newest {MOST_IN_STUDY})"
+            here = list(known)[:MOST_STUDENTS]
+            few = "" if len(here) == len(known) else f" (the newest {MOST_STUDENTS})"
             st.caption(f"What the trained students of {dataset_title(dataset)} say{few}. More can be trained below.")
             own = {"students": ",".join(here), "counts": "none", "sets": "none"}
             study_result({"dataset": dataset, **values, **own}, wanted=True)
@@ -509,7 +478,7 @@ def study_form(where: Store, dataset: str, known: dict[str, Facts]) -> dict[str,
         "networks": ",".join(networks),
         "sets": ",".join(sets) or "none",
         "methods": ",".join(methods) or "none",
-        "students": ",".join(list(known)[:MOST_IN_STUDY]) if take else "none",
+        "students": ",".join(list(known)[:MOST_STUDENTS]) if take else "none",
     }
     return {name: value for name, value in chosen.items() if value != STUDY[name].default or name == "sets"}
 
@@ -587,15 +556,8 @@ def page() -> None:
         students = choose_students(known, dataset)
     for sentence in state.bias_problems:
         said.warning(sentence)
-    if state.bias["section"] not in SECTIONS:
-        state.bias["section"] = "conflict"
-    section = field(
-        "section",
-        lambda key: st.segmented_control(
-            "What is asked", list(SECTIONS), format_func=SECTIONS.get, key=key, required=True,
-            label_visibility="collapsed",
-        ) or "conflict",  # a busy browser may send that nothing is chosen
-    )  # fmt: skip
+    section = one_of("What is asked", SECTIONS, "bias_section", state.bias["section"], label_visibility="collapsed")
+    state.bias["section"] = section
 
     if section == "study":
         study(where, dataset, known)

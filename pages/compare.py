@@ -13,19 +13,12 @@ from engine.errors import Refused
 from engine.estimate import duration
 from engine.runs.store import Run, Store
 from engine.runs.validate import check
-from engine.spec import (
-    BASELINES,
-    STUDENT_NETWORKS,
-    BaselineSpec,
-    EvaluationSpec,
-    RankSpec,
-    SoftenSpec,
-    build_spec,
-    parameters,
-)
+from engine.spec import BASELINES, STUDENT_NETWORKS, BaselineSpec, EvaluationSpec, RankSpec, SoftenSpec, build_spec
 from engine.students import PROTOCOLS
 from engine.students.architecture import columns, parse
+from engine.table import parameters
 from pages.components import comparison, crossing, trends
+from pages.components.choice import one_of
 from pages.components.marks import mark_of, origin
 from pages.components.player import player
 from pages.components.shared import dataset_title, executor, store
@@ -286,13 +279,10 @@ def numbers(table: pd.DataFrame, dataset: str) -> None:
             "None of these sets has been evaluated yet. “Evaluate a set” above trains students on one and tests them."
         )
         return
-    if st.session_state.get("compare_protocol") not in groups:
-        wanted = st.query_params.get("protocol")
-        st.session_state.compare_protocol = wanted if wanted in groups else next(iter(groups))
-    chosen = st.segmented_control(
-        "Protocol and network of the chart", list(groups), key="compare_protocol", required=True,
-        help="Numbers of two protocols are never drawn together.",
-    ) or next(iter(groups))  # fmt: skip
+    chosen = one_of(
+        "Protocol and network of the chart", {name: name for name in groups}, "compare_protocol",
+        st.query_params.get("protocol"), help="Numbers of two protocols are never drawn together.",
+    )  # fmt: skip
     remember(protocol=chosen)
     st.plotly_chart(
         comparison.chart(table, groups[chosen], dark=st.context.theme.type == "dark"),

@@ -17,7 +17,8 @@ from engine.data.folder_check import FolderReport, Unreadable, check_folder, ope
 from engine.errors import Refused
 from engine.home import limbeck_home
 from engine.runs.validate import check
-from engine.spec import ImportSpec, RunSpec, build_spec, parameters
+from engine.spec import ImportSpec, RunSpec, build_spec
+from engine.table import parameters
 from pages.components.grid import class_grid, data_url
 from pages.components.shared import dataset_title, executor, store
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -11,19 +9,22 @@ import streamlit as st
 
 from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
+from engine.methods import METHODS
 from engine.probes.desk import Desk, digest_of, question_of
 from engine.probes.specs import PROBES
 from engine.runs.store import Store
-from engine.spec import METHODS, Parameter, allowed, build_spec, parameters
-from pages.components import form, reports, stress
+from engine.spec import build_spec
+from engine.table import Parameter, allowed, parameters
+from pages.components import address, form, reports, stress
 from pages.components.asking import Answered, ask
+from pages.components.choice import one_of
 from pages.components.grid import class_grid, data_url
+from pages.components.pieces import download, figure, is_dark, percent
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, desk, store
 from pages.components.student_form import WORDS
 
 FIRST, MOST = 4, 8  # students shown when nothing was chosen; students that can be
-LATE = 5.0  # seconds in which a browser may still send the address before
 SECTIONS = {
     "shortcut": "Shortcut",
     "subgroups": "Subgroups",
@@ -84,8 +85,8 @@ def targets(where: Store, dataset: str) -> list[str]:
 def read_address(there: list[str]) -> None:
     """Take the page's state from the address when that was changed from outside. Sentences about what is wrong with it
     are kept until something is chosen: answers that arrive draw the page anew."""
-    state, query = st.session_state, st.query_params.to_dict()
-    if "robust" in state and (not query or query == state.get("robust_written") or late(query)):
+    state, query = st.session_state, address.changed("robust")
+    if query is None:
         return
     section, problems = query.get("section", ""), []
     if section not in SECTIONS:
@@ -111,13 +112,6 @@ def read_address(there: list[str]) -> None:
         "view": {name: query.get(name, "") for name in VIEWS.get(section, ())},
     }
     state.robust_problems = problems
-    state.robust_left = (query, time.monotonic())
-
-
-def late(query: dict[str, str]) -> bool:
-    """Whether an address is one that this page has just left: a browser that is busy sends it for a while."""
-    left, since = st.session_state.get("robust_left", ({}, 0.0))
-    return query == left and time.monotonic() - since < LATE
 
 
 def write_address() -> None:
@@ -131,26 +125,16 @@ def write_address() -> None:
     values = now["values"].get(section, {})
     query |= {r.key: str(values[r.name]) for r in rows(section) if values.get(r.name, r.default) != r.default}
     query |= {name: now["view"][name] for name in VIEWS.get(section, ()) if now["view"].get(name)}
-    before = st.session_state.get("robust_written", query)
-    if query != before:
+    if address.write("robust", query):
         st.session_state.robust_problems = []
-        st.session_state.robust_left = (before, time.monotonic())
-    st.session_state.robust_written = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
 
 
-def view(
-    widget: Callable[..., Any], label: str, name: str, options: dict[str, str], default: str = "", **more: Any
-) -> str:
+def view(label: str, name: str, options: dict[str, str], default: str = "", menu: bool = True) -> str:
     """A choice of what of an answer is looked at; kept while it is hidden, and in the address."""
-    state, key = st.session_state, f"robust_view_{name}"
-    if state.get(key) not in options:
-        kept = state.robust["view"].get(name)
-        state[key] = next((o for o in (kept, default) if o in options), next(iter(options)))
-    chosen = widget(label, list(options), format_func=options.get, key=key, **more)
-    state.robust["view"][name] = chosen
-    return chosen
+    now = st.session_state.robust["view"]
+    before = now[name] if now.get(name) in options else default
+    now[name] = one_of(label, options, f"robust_view_{name}", before, menu)
+    return now[name]
 
 
 # ---- asking ---------------------------------------------------------------------------------------------------------
@@ -240,19 +224,8 @@ def put(section: str, pressed: bool, students: list[str]) -> Answered | None:
 # ---- pieces of an answer --------------------------------------------------------------------------------------------
 
 
-def dark() -> bool:
-    return st.context.theme.type == "dark"
-
-
-def plot(figure: Any, key: str, alt: str) -> None:
-    st.plotly_chart(figure, key=f"robust_figure_{key}", config={"displayModeBar": False}, alt=alt)
-
-
-def download(table: pd.DataFrame, what: str, label: str = "Download the data (CSV)") -> None:
-    st.download_button(
-        label, table.to_csv(index=False), f"limbeck-{what}.csv", "text/csv", icon=":material/download:",
-        on_click="ignore", key=f"robust_download_{what}",
-    )  # fmt: skip
+def plot(chart: Any, key: str, alt: str) -> None:
+    figure(chart, f"robust_figure_{key}", alt)
 
 
 def picture(found: Answered, name: str, heads: list[str], alt: str, cell: int = 72) -> None:
@@ -260,10 +233,6 @@ def picture(found: Answered, name: str, heads: list[str], alt: str, cell: int = 
     path = found.image(name)
     if path:
         class_grid(data_url(path, mime="image/png"), heads, alt=alt, cell=cell)
-
-
-def percent(value: Any) -> str:
-    return "–" if value is None or pd.isna(value) else f"{100 * value:.1f} %"
 
 
 def span(low: Any, high: Any) -> str:
@@ -290,7 +259,7 @@ def shortcut(found: Answered, _: dict[str, str]) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         plot(
-            stress.shortcut(students, summary, facts["tests"], facts["sets"], dark()),
+            stress.shortcut(students, summary, facts["tests"], facts["sets"], is_dark()),
             "shortcut",
             "Accuracy of students of the distilled, of random real and of all images, where position agrees with shape "
             "as in training, where it tells nothing, and where it tells the other class; the table holds the numbers",
@@ -358,7 +327,7 @@ def subgroups(found: Answered, called: dict[str, str]) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         plot(
-            stress.strip(groups, summary, who, dark()), "subgroups",
+            stress.strip(groups, summary, who, is_dark()), "subgroups",
             "Accuracy of each group of class and background colour, a lane for each student; the table below has the "
             "worst group and the spread",
         )  # fmt: skip
@@ -368,9 +337,9 @@ def subgroups(found: Answered, called: dict[str, str]) -> None:
         )
     with right:
         names = dict(zip(who["student"], who["observer"], strict=True))
-        chosen = view(st.selectbox, "Groups of", "of", names)
+        chosen = view("Groups of", "of", names)
         plot(
-            stress.group_map(groups[groups["student"] == chosen], dark()), "groups",
+            stress.group_map(groups[groups["student"] == chosen], is_dark()), "groups",
             f"Accuracy of {names[chosen]} in percent for each class and background colour",
         )  # fmt: skip
         st.caption(f"Percent right. Empty: fewer than {found.answer.facts['smallest']} images.")
@@ -415,24 +384,24 @@ def robustness(found: Answered, called: dict[str, str]) -> None:
     titles = dict(zip(accuracy["perturbation"], accuracy["title"], strict=True))
     left, right = st.columns([3, 2], gap="large")
     with left:
-        severity = int(view(st.segmented_control, "Severity", "severity", {s: s for s in "123"}, "2", required=True))
+        severity = int(view("Severity", "severity", {s: s for s in "123"}, "2", menu=False))
         shown = accuracy[(accuracy["severity"] == severity) | (accuracy["perturbation"] == "clean")]
         plot(
-            stress.lanes(shown, titles, "perturbation", who, chance, dark()), "lanes",
+            stress.lanes(shown, titles, "perturbation", who, chance, is_dark()), "lanes",
             f"Accuracy of each student under each corruption and attack at severity {severity}; the data can be "
             "downloaded below",
         )  # fmt: skip
     with right:
         looks = {"mean": "Mean of all corruptions", **{k: v for k, v in titles.items() if k != "clean"}}
-        look = view(st.selectbox, "Against severity", "look", looks)
+        look = view("Against severity", "look", looks)
         plot(
-            stress.over_severity(_against_severity(accuracy, look), who, chance, _strengths(found, look), dark()),
+            stress.over_severity(_against_severity(accuracy, look), who, chance, _strengths(found, look), is_dark()),
             "severity",
             f"Accuracy of each student against severity: {looks[look]}",
         )
         if facts["searched"]:
             plot(
-                stress.holding(radii, who, dark()), "radii",
+                stress.holding(radii, who, is_dark()), "radii",
                 "Share of the searched images whose right answer holds, against the radius of the attack",
             )  # fmt: skip
             st.caption(
@@ -517,7 +486,7 @@ def transfer(found: Answered, called: dict[str, str]) -> None:
     with left:
         st.markdown(f"**What transfer to {facts['title']} reaches**")
         plot(
-            stress.lanes(accuracy, ways, "way", who, facts["chance"], dark()), "transfer",
+            stress.lanes(accuracy, ways, "way", who, facts["chance"], is_dark()), "transfer",
             "Accuracy that each student's features reach on the target dataset; the table below holds the numbers",
         )  # fmt: skip
         st.caption(
@@ -527,15 +496,13 @@ def transfer(found: Answered, called: dict[str, str]) -> None:
         )
     with right:
         st.markdown("**Do the scores foretell it?**")
-        score = view(st.selectbox, "Score", "score", facts["scores"])
-        way = view(
-            st.segmented_control, "Accuracy reached", "way", {k: v for k, v in ways.items() if k != "scratch"},
-            required=True,
-        )  # fmt: skip
+        score = view("Score", "score", facts["scores"])
+        reached = {name: title for name, title in ways.items() if name != "scratch"}
+        way = view("Accuracy reached", "way", reached, menu=False)
         shown = table.assign(label=[called.get(id, id) for id in table["student"]], reached=100 * table[way])
         plot(
             stress.against(shown, "student", score, "reached", (facts["scores"][score], f"{ways[way]} (%)"), who,
-                           dark()),
+                           is_dark()),
             "scores", f"Accuracy reached against {facts['scores'][score]}, a marker for each student",
         )  # fmt: skip
         rho = {(c["score"], c["way"]): c for c in found.answer.tables["correlations"]}.get((score, way))
@@ -569,7 +536,7 @@ def fooling(found: Answered, called: dict[str, str]) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         plot(
-            stress.matrix(pairs, who, dark()), "matrix",
+            stress.matrix(pairs, who, is_dark()), "matrix",
             "How often examples made on each student fool each of the others; the data can be downloaded below",
         )  # fmt: skip
         st.caption(
@@ -585,11 +552,11 @@ def fooling(found: Answered, called: dict[str, str]) -> None:
                 "fixed": f"Fixed features on {title}", "tuned": f"Fine-tuned to {title}", "leep": f"LEEP for {title}",
                 "nce": f"NCE for {title}", "h_score": f"H-score for {title}",
             }  # fmt: skip
-        beside = view(st.selectbox, "Fooling beside", "beside", measures)
+        beside = view("Fooling beside", "beside", measures)
         shown, column = _beside(pairs, moved, beside, called)
         unit = "" if beside in ("leep", "nce", "h_score") else " (%)"
         plot(
-            stress.against(shown, column, "x", "fools", (f"{measures[beside]}{unit}", "Fools (%)"), who, dark()),
+            stress.against(shown, column, "x", "fools", (f"{measures[beside]}{unit}", "Fools (%)"), who, is_dark()),
             "beside", f"Share fooled against: {measures[beside]}",
         )  # fmt: skip
         if beside == "agreement":
@@ -661,13 +628,12 @@ def choose(where: Store, there: list[str]) -> tuple[str, dict[str, Facts], list[
         if now["dataset"]:
             st.info(f"There is no student of a dataset “{now['dataset'][:80]}” here.")
         now["dataset"] = asked.dataset if asked and asked.dataset in there else there[0]
-    if state.get("robust_dataset") not in there:
-        state.robust_dataset = now["dataset"]
     left, right = st.columns([1, 3])
-    dataset = left.selectbox(
-        "Dataset", there, format_func=dataset_title, key="robust_dataset",
-        help="Students can only be compared when they know the same classes.",
-    )  # fmt: skip
+    with left:
+        dataset = one_of(
+            "Dataset", {name: dataset_title(name) for name in there}, "robust_dataset", now["dataset"], menu=True,
+            help="Students can only be compared when they know the same classes.",
+        )  # fmt: skip
     if dataset != now["dataset"]:  # it has students of its own
         now.update(dataset=dataset, students=None)
         state.pop("robust_students", None)
@@ -695,13 +661,9 @@ def page() -> None:
     read_address(there)
     for problem in state.robust_problems:
         st.warning(problem)
-    if state.get("robust_section") not in SECTIONS:
-        state.robust_section = state.robust["section"]
-    section = st.segmented_control(
-        "What is asked", list(SECTIONS), format_func=SECTIONS.get, key="robust_section", required=True,
-        label_visibility="collapsed",
-    ) or state.robust["section"]  # fmt: skip  # a busy browser may send that nothing is chosen
-    state.robust["section"] = section
+    now = state.robust
+    section = one_of("What is asked", SECTIONS, "robust_section", now["section"], label_visibility="collapsed")
+    now["section"] = section
     st.markdown(LEADS[section])
 
     dataset, known, chosen = "", {}, []

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
 from engine.runs.store import Run, Store
 from engine.spec import StudentSpec, build_spec
-from pages.components import form, reports, student_form
+from pages.components import address, form, reports, student_form
+from pages.components.choice import keep
+from pages.components.pieces import download
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, executor, store
 from pages.components.student_form import NETWORKS
@@ -125,8 +126,8 @@ def another_dataset() -> None:
 
 def read_address(where: Store) -> list[str]:
     """Take the page's state from the address when that was changed from outside; sentences about what is wrong."""
-    state, query = st.session_state, st.query_params.to_dict()
-    if "student" in state and (not query or query == state.get("students_written")):
+    state, query = st.session_state, address.changed("students")
+    if query is None:
         return []
     asked = [id for id in query.get("students", "").split(",") if id]
     known = next((run for id in asked if (run := where.run(id))), None)
@@ -150,9 +151,7 @@ def write_address() -> None:
     query = student_form.to_query(state.student)
     if "students_chosen" in state:
         query["students"] = ",".join(state.students_chosen)
-    state.students_written = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    address.write("students", query)
 
 
 def datasets(where: Store) -> list[str]:
@@ -380,13 +379,6 @@ def _cut(sheet: str, changed: int, count: int) -> list[str]:
     return reports.cut(Path(sheet), count)
 
 
-def download(table: pd.DataFrame, what: str, label: str = "Download the data (CSV)") -> None:
-    st.download_button(
-        label, table.to_csv(index=False), f"limbeck-{what}.csv", "text/csv", icon=":material/download:",
-        on_click="ignore", key=f"download-{what}",
-    )  # fmt: skip
-
-
 # ---- the page -------------------------------------------------------------------------------------------------------
 
 
@@ -398,8 +390,8 @@ def page() -> None:
     for sentence in read_address(where):
         st.warning(sentence)
     options = list(dict.fromkeys([*datasets(where), state.student["dataset"]]))
-    if state.get("students_dataset") not in options:
-        state.students_dataset = state.student["dataset"]
+    kept = state.get("students_dataset")
+    keep("students_dataset", kept if kept in options else state.student["dataset"])
 
     left, right = st.columns([1, 2.1], gap="large")
     with left:

@@ -371,3 +371,30 @@ def test_soften_and_rank_refuse_before_there_is_a_run(run, home):
     refused(run("rank", "nosuch"), "no run and no file")
     refused(run("rank", id, "--weight", 2), "Weight", "from 0 to 1")
     assert {r.kind for r in Store(home).runs()} == {"distill"}
+
+
+def test_a_question_about_all_students_is_another_one_once_there_is_another_student(run, home, monkeypatch):
+    """What was answered before is kept, but not the answer about students of then for those of now."""
+    from engine.probes import answerer
+    from engine.probes.desk import write_json
+
+    def names(desk, store, digest, told):
+        spec = desk.question(digest)["spec"]
+        answer = {"tables": {}, "facts": spec, "images": {}, "notes": [], "seconds": 1.0}
+        write_json(desk.root / digest / "answer.json", answer)
+
+    def student():
+        store = Store(home)
+        id = store.submit("student", build_spec("student", dataset="digits"))
+        write_json(store.folder(id) / "student" / "student.json", {"format": 1})
+        store.announce(id, "done", "Done.")
+        return id
+
+    monkeypatch.setattr(answerer, "work_out", names)
+    asked = ("probe", "bias-study", "--dataset", "digits", "--students", "all", "--json")
+    assert as_json(run(*asked))["facts"]["students"] == "none"
+    first = student()
+    assert as_json(run(*asked))["facts"]["students"] == first
+    second = student()
+    again = as_json(run(*asked))
+    assert set(again["facts"]["students"].split(",")) == {first, second} and again["facts"]["sets"] == "none"

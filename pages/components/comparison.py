@@ -11,8 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from safetensors import SafetensorError, safe_open
 
+from engine.methods import METHODS
 from engine.runs.store import Run, Store, default_title
-from engine.spec import METHODS, PROTOCOLS
+from engine.spec import PROTOCOLS
 from engine.students.protocols import TRAINING
 from pages.components.marks import MARKS, mark_of, origin
 

@@ -12,9 +12,11 @@ import streamlit as st
 
 from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
+from engine.methods import METHODS
 from engine.presets import DEFAULT, PRESETS, Preset
-from engine.spec import METHODS, URL_VERSION, Parameter, RunSpec, allowed, build_spec, parameters
+from engine.spec import URL_VERSION, RunSpec, build_spec
 from engine.students import PROTOCOLS
+from engine.table import Parameter, allowed, parameters
 from pages.components.shared import dataset_title, store
 
 PAIRS = (("dataset", "ipc"), ("method", "minutes"), ("init", "seed"))  # of the run's own, always in view

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,12 +62,13 @@ def side_by_side(cards: Sequence[Card], key: tuple[str, str, str, str] | None = 
             f"<span>{high}</span><span>{unit}</span></div>"
         )
     return f"""<style>
-.maps {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(132px, 45%), 1fr)); gap: 14px;
+.maps {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(132px, 45%), 1fr)); gap: 0 14px;
   max-width: {len(cards) * 250}px; }}
-.maps figure {{ margin: 0; min-width: 0; }}
-.maps figcaption {{ font-weight: 600; line-height: 1.25; min-height: 2.5em; display: flex; align-items: end;
+.maps figure {{ margin: 0; padding-bottom: 14px; min-width: 0; display: grid; grid-row: span 2;
+  grid-template-rows: subgrid; }}
+.maps figcaption {{ font-size: 14px; font-weight: 600; line-height: 1.25; display: flex; align-items: end;
   overflow-wrap: anywhere; padding-bottom: 4px; }}
-.maps .name {{ display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow: hidden; }}
+.maps .name {{ display: -webkit-box; -webkit-line-clamp: 5; -webkit-box-orient: vertical; overflow: hidden; }}
 .maps img {{ display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; border-radius: 3px;
   margin-bottom: 6px; }}
 .maps .none {{ border: 1px dashed; border-radius: 3px; padding: 10px; font-size: 14px; line-height: 1.4; }}
@@ -89,7 +91,7 @@ def _card(card: Card) -> str:
     title = html.escape(card.title)
     return (
         f'<figure><figcaption title="{title}"><span class="name">{mark}{name}</span></figcaption>'
-        f"{shown}{none}<ul>{lines}</ul></figure>"
+        f"<div>{shown}{none}<ul>{lines}</ul></div></figure>"
     )
 
 
@@ -146,7 +148,7 @@ def quality(table: pd.DataFrame, who: pd.DataFrame, names: dict[str, str], bette
             x=values["mean"],
             y=[methods.index(m) + offset for m in mine["method"]],
             mode="markers",
-            name=html.escape(look.name),
+            name=_wrapped(look.name),
             marker={"color": look.colour, "symbol": look.symbol, "size": 12},
             error_x=_bars(values["mean"], values["low"], values["high"]),
             hovertemplate="%{x:.3g}<extra>" + html.escape(look.name) + "</extra>",
@@ -166,7 +168,7 @@ def quality(table: pd.DataFrame, who: pd.DataFrame, names: dict[str, str], bette
 def curves(table: pd.DataFrame, who: pd.DataFrame, method: str, dark: bool) -> go.Figure:
     """Deletion and insertion curves of one method, a line for each student; thin dotted: pixels in random order."""
     text, faint = ink(dark)
-    titles = ("Deletion: falls fast when good", "Insertion: rises fast when good")
+    titles = ("Deletion:<br>falls fast when good", "Insertion:<br>rises fast when good")
     figure = make_subplots(1, 2, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.05)
     for id, look in zip(who["id"], looks(who), strict=True):
         for column, curve in enumerate(("deletion", "insertion"), start=1):
@@ -178,7 +180,7 @@ def curves(table: pd.DataFrame, who: pd.DataFrame, method: str, dark: bool) -> g
                     x=100 * mine["share"],
                     y=100 * mine["probability"].astype(float),
                     mode="lines" if random else "lines+markers",
-                    name=html.escape(name),
+                    name=_wrapped(name),
                     showlegend=column == 1 and not random,
                     line={"color": look.colour, "width": 1.5 if random else 2.5, "dash": "dot" if random else "solid"},
                     marker={"symbol": look.symbol, "size": 7},
@@ -187,7 +189,7 @@ def curves(table: pd.DataFrame, who: pd.DataFrame, method: str, dark: bool) -> g
                     col=column,
                 )
     _layout(figure, 360 + 22 * len(who), text)
-    figure.update_layout(margin={"t": 34})
+    figure.update_layout(margin={"t": 52})
     figure.update_annotations(font={"size": 14, "color": text})
     figure.update_xaxes(title="Pixels (%)", gridcolor=faint, zeroline=False, tickfont={"color": text})
     figure.update_yaxes(range=[-3, 103], gridcolor=faint, zeroline=False, tickfont={"color": text})
@@ -269,7 +271,7 @@ def context(table: pd.DataFrame, who: pd.DataFrame, value: str, dark: bool) -> g
             x=[order.index(c) + offset for c in mine["condition"]],
             y=middle,
             mode="markers",
-            name=html.escape(look.name),
+            name=_wrapped(look.name),
             marker={"color": look.colour, "symbol": look.symbol, "size": 13},
             error_y=_bars(middle, 100 * mine[f"{value}_low"].astype(float), 100 * mine[f"{value}_high"].astype(float))
             if spread
@@ -327,6 +329,11 @@ def spectrum(table: pd.DataFrame, dark: bool) -> go.Figure:
 def _short(names: Sequence[str]) -> list[str]:
     """Names that fit beside a figure: what tells students apart often stands at the end."""
     return [html.escape(name if len(name) <= 28 else f"{name[:12]}…{name[-15:]}") for name in names]
+
+
+def _wrapped(name: str) -> str:
+    """A name in a legend, in lines that a phone has room for."""
+    return "<br>".join(html.escape(line) for line in textwrap.wrap(name, 40))
 
 
 def _bars(middle: Any, low: Any, high: Any) -> dict[str, Any]:

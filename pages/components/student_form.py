@@ -11,8 +11,9 @@ from engine.data.catalogue import DATASETS, FOLDER
 from engine.errors import Refused
 from engine.runs.store import Run, Store
 from engine.runs.validate import check
-from engine.spec import BASELINES, StudentSpec, allowed, build_spec, parameters
+from engine.spec import BASELINES, StudentSpec, build_spec
 from engine.students import PROTOCOLS
+from engine.table import allowed, parameters
 from pages.components import comparison, form
 from pages.components.marks import MARKS, mark_of, origin
 

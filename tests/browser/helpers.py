@@ -114,3 +114,27 @@ def seed_run(home: Path, kind: str, /, *, frames: int = 1, evaluations: Sequence
     store.update(run, progress=1.0)
     store.announce(run, "done", "Done.")
     return run
+
+
+def keep_student(server: Server, seed: int, kind: str, name: str, network: str) -> Any:
+    """An untrained student of digits, kept as a worker leaves it."""
+    from engine.data import load
+    from engine.networks import make_network
+    from engine.students.kept import Student, save_student
+
+    store, data = Store(server.home), load("digits")
+    spec = build_spec("student", dataset="digits", network=network, seed=seed)
+    run = store.submit("student", spec, pid=os.getpid())
+    build = {"name": network, "channels": 1, "size": 16, "classes": 10, "width": 16}
+    facts = {
+        "name": name, "dataset": "digits", "network": network, "protocol": "quick", "seed": seed, "size": 16,
+        "channels": 1, "classes": list(data.classes), "mean": list(data.mean), "std": list(data.std),
+        "source": {"kind": kind, "text": kind, "run": None, "images": 1437, "ipc": None, "method": None},
+        "accuracy": 0.125, "per_class": [0.1] * 10, "confusion": [[36 * (p == 0) for p in range(10)]] * 10,
+        "mistakes": [], "test_images": 360, "seconds": 1.0, "machine": "a CPU", "parameters": 4000,
+        "spec": spec.model_dump(mode="json"),
+    }  # fmt: skip
+    module = make_network(**build, seed=seed).eval()
+    save_student(store.folder(run) / "student", module, facts, build)
+    store.announce(run, "done", "Done.")
+    return Student(run, module, facts)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import re
 
 import pytest
@@ -10,31 +9,8 @@ import torch
 from playwright.sync_api import Page, expect
 
 from engine.data import load
-from engine.networks import make_network
 from engine.runs.store import Store
-from engine.spec import build_spec
-from engine.students.kept import Student, save_student
-from tests.browser.helpers import Server, go, overflow, settled
-
-
-def keep(server: Server, seed: int, kind: str, name: str, network: str) -> Student:
-    """An untrained student of digits, kept as a worker leaves it."""
-    store, data = Store(server.home), load("digits")
-    spec = build_spec("student", dataset="digits", network=network, seed=seed)
-    run = store.submit("student", spec, pid=os.getpid())
-    build = {"name": network, "channels": 1, "size": 16, "classes": 10, "width": 16}
-    facts = {
-        "name": name, "dataset": "digits", "network": network, "protocol": "quick", "seed": seed, "size": 16,
-        "channels": 1, "classes": list(data.classes), "mean": list(data.mean), "std": list(data.std),
-        "source": {"kind": kind, "text": kind, "run": None, "images": 1437, "ipc": None, "method": None},
-        "accuracy": 0.125, "per_class": [0.1] * 10, "confusion": [[36 * (p == 0) for p in range(10)]] * 10,
-        "mistakes": [], "test_images": 360, "seconds": 1.0, "machine": "a CPU", "parameters": 4000,
-        "spec": spec.model_dump(mode="json"),
-    }  # fmt: skip
-    module = make_network(**build, seed=seed).eval()
-    save_student(store.folder(run) / "student", module, facts, build)
-    store.announce(run, "done", "Done.")
-    return Student(run, module, facts)
+from tests.browser.helpers import Server, go, keep_student, overflow, settled
 
 
 def table(page: Page, label: str) -> list[dict[str, str]]:
@@ -46,7 +22,10 @@ def table(page: Page, label: str) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_maps_of_two_students_and_the_method_that_suits_only_one(page: Page, server: Server, idle: Store) -> None:
-    students = [keep(server, 0, "distilled", "Apple", "lenet"), keep(server, 1, "random", "Pear", "convnet")]
+    students = [
+        keep_student(server, 0, "distilled", "Apple", "lenet"),
+        keep_student(server, 1, "random", "Pear", "convnet"),
+    ]
     apple, pear = (student.id for student in students)
     go(page, server, "/attribution", dataset="digits", students=f"{apple},nobody,{pear}", image="test:3:2",
        m="saliency", n="lots", section="nonsense")  # fmt: skip
@@ -98,7 +77,7 @@ def test_maps_of_two_students_and_the_method_that_suits_only_one(page: Page, ser
 
 @pytest.mark.slow
 def test_a_drawing_a_painted_mask_and_the_images_that_did_it(page: Page, server: Server, idle: Store) -> None:
-    student = keep(server, 2, "full", "Plum", "lenet")
+    student = keep_student(server, 2, "full", "Plum", "lenet")
     go(page, server, "/attribution", dataset="digits", students=student.id, m="saliency", pick="draw", image="file:x")
     expect(page.get_by_text("That is no name of a kept picture")).to_be_visible(timeout=90_000)
     board = page.get_by_role("application")

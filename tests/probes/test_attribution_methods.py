@@ -14,6 +14,7 @@ from engine.errors import Refused
 from engine.networks import make_network
 from engine.probes.attribution import figures
 from engine.probes.attribution.methods import (
+    Pixels,
     attribute,
     baseline,
     blurred,
@@ -22,6 +23,7 @@ from engine.probes.attribution.methods import (
     superpixels,
     to_maps,
 )
+from engine.probes.attribution.path import along_path
 from engine.probes.attribution.specs import METHOD_INFO, AttributionSpec, baseline_note
 from engine.probes.desk import Cancelled
 from engine.students.fit import as_student, fit
@@ -197,6 +199,43 @@ def test_integrated_gradients_add_up(learned):
     gaps = completeness_gap(who, pixels, targets, found, asked, None)
     np.testing.assert_allclose(gaps, (found.sum((1, 2, 3)) / rise - 1).abs(), atol=1e-4)
     assert np.mean(gaps_of(who, pixels, targets, spec("integrated-gradients", steps=5))) > 3 * np.mean(gaps)
+
+
+def test_steps_that_are_halved_where_it_matters_give_the_same_as_many_steps(learned):
+    who, pixels, targets = learned
+    asked = spec("integrated-gradients", steps=400)
+    fine, base = attribute(who, pixels, targets, asked), baseline(pixels, asked)
+    for x, b, t, wanted in zip(pixels.split(1), base.split(1), targets.tolist(), fine.split(1), strict=True):
+        found, steps = along_path(Pixels(who), x, b, t, 20)
+        assert 20 <= steps <= 80 and float((found - wanted).abs().sum()) < 0.1 * float(wanted.abs().sum())
+        assert completeness_gap(who, x, torch.tensor([t]), found, asked, None)[0] <= 0.0101 or steps == 80
+
+
+class Step(nn.Module):
+    """Logits (0, 100 relu(mean - 0.9)): all of the change lies at the end of a path from black to white."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(100.0))
+
+    def forward(self, x):
+        rise = (self.scale * (x.mean((1, 2, 3)) - 0.9)).relu()
+        return torch.stack([0 * rise, rise], 1)
+
+
+def test_only_steps_on_which_shares_miss_the_change_are_halved():
+    points = []
+
+    class Watched(Pixels):
+        def forward(self, pixels):
+            points.extend(pixels.mean((1, 2, 3)).tolist())
+            return super().forward(pixels)
+
+    white = torch.ones(1, 1, 8, 8)
+    found, steps = along_path(Watched(student(Step(), "mlp", 8)), white, 0 * white, 1, 7)
+    np.testing.assert_allclose(found, 10 / 64, rtol=0.01)
+    assert 7 < steps < 28 and steps + 1 == len(points) == len(set(points)), "no point twice"
+    assert sum(point > 6 / 7 - 1e-6 for point in points) == len(points) - 6, "all new ones near the end"
 
 
 @pytest.mark.parametrize("network", ["vit", "mlp", "lenet"])

@@ -149,7 +149,7 @@ def test_steps_are_added_until_the_shares_add_up(work):
         row = table(maps.answer(asked, work), "students")[0]
         assert row["gap"] <= 0.01
         taken.add(row["steps"])
-    assert taken == {50, 200}  # more for some images than for others
+    assert min(taken) == 50 < max(taken) <= 200  # more for some images than for others
 
 
 def test_a_path_from_black_is_warned_of(work):

@@ -7,6 +7,7 @@ checkpoint). Positive: a step of gradient descent on z makes the answer surer.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,7 +151,7 @@ def influences(
 
     # The fast way knows the gradient of a linear layer; the scores of a masked one are learned through its weights.
     fast = layers == "last" and isinstance(student.module.head, nn.Linear)
-    module = student.module
+    module = copy.deepcopy(student.module).to(memory_format=torch.contiguous_format)  # Captum lays gradients flat
     learned = module if layers == "all" else module.head
     at_once = 250 if fast else max(1, min(250, GRADIENTS // sum(p.numel() for p in learned.parameters())))
     test = (student.prepare(picture.pixels), torch.tensor([target], device=device))

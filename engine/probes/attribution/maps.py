@@ -25,13 +25,11 @@ from engine.probes.attribution.asked import (
     who,
 )
 from engine.probes.attribution.figures import plain
-from engine.probes.attribution.methods import attribute, check, completeness_gap, to_maps
+from engine.probes.attribution.methods import Pixels, attribute, baseline, check, completeness_gap, to_maps
+from engine.probes.attribution.path import ENOUGH, along_path
 from engine.probes.attribution.specs import METHOD_INFO, AttributionSpec, _Method, baseline_note
 from engine.probes.desk import Answer
 from engine.students.kept import Student
-
-COMPLETE = 0.01  # completeness gap from which a path has too few steps
-FINER = 4  # times as many are then taken, once: somebody waits
 
 
 def answer(spec: AttributionSpec, work: Work) -> Answer:
@@ -68,11 +66,7 @@ def answer(spec: AttributionSpec, work: Work) -> Answer:
             continue
         target = asked_target(spec.target, picture, predicted, classes)
         began = time.perf_counter()
-        asked = spec
-        found, logit, gap = explained(student, picture, target, asked, data, beat)
-        if spec.method == "integrated-gradients" and gap is not None and gap > COMPLETE:
-            asked = spec.model_copy(update={"steps": FINER * spec.steps})
-            found, logit, gap = explained(student, picture, target, asked, data, beat)
+        found, logit, gap, steps = explained(student, picture, target, spec, data, beat)
         maps.append(found)
         rows.append(
             {
@@ -82,7 +76,7 @@ def answer(spec: AttributionSpec, work: Work) -> Answer:
                 "target": classes[target],
                 "logit": plain(logit),
                 "gap": plain(gap),
-                "steps": asked.steps if spec.method == "integrated-gradients" else None,
+                "steps": steps,
                 "total": plain(float(np.abs(found).sum())),
                 "seconds": round(time.perf_counter() - began, 3),
             }
@@ -127,13 +121,18 @@ def explained(
     spec: _Method,
     data: Dataset | None,
     beat: Callable[[], object] | None = None,
-) -> tuple[np.ndarray, float, float | None]:
-    """The map (H, W) of one image's logit ``target``, that logit, and the completeness gap."""
+) -> tuple[np.ndarray, float, float | None, int | None]:
+    """The map (H, W) of one image's logit ``target``, that logit, the completeness gap, and the steps that integrated
+    gradients took."""
     device = next(student.module.parameters()).device
     pixels, targets = picture.pixels.to(device), torch.tensor([target], device=device)
-    attribution = attribute(student, pixels, targets, spec, data, beat)
+    if spec.method == "integrated-gradients" and not spec.smooth:
+        base = baseline(pixels, spec, data)
+        attribution, steps = along_path(Pixels(student, beat), pixels, base, target, spec.steps)
+    else:
+        attribution, steps = attribute(student, pixels, targets, spec, data, beat), None
     gap = completeness_gap(student, pixels, targets, attribution, spec, data)[0]
-    return to_maps(spec.method, attribution)[0], float(student.logits(picture.pixels)[0, target]), gap
+    return to_maps(spec.method, attribution)[0], float(student.logits(picture.pixels)[0, target]), gap, steps
 
 
 def scaled(found: np.ndarray, scale: str) -> np.ndarray:
@@ -164,10 +163,10 @@ def _notes(
     notes = [f"{s.name}: {skipped[s.id]}" for s in students if s.id in skipped]
     notes += [baseline_note(spec.method, spec.baseline, network_of(s)) for s in students if s.id not in skipped]
     for row in rows:
-        if spec.method == "integrated-gradients" and row["gap"] is not None and row["gap"] > COMPLETE:
+        if spec.method == "integrated-gradients" and row["gap"] is not None and row["gap"] > ENOUGH:
             notes.append(
                 f"{row['student']}: the values add up to the change of the logit only within {row['gap']:.1%}, "
-                f"beyond the {COMPLETE:.0%} of a good approximation. Take more steps, or another baseline."
+                f"beyond the {ENOUGH:.0%} of a good approximation. Take more steps, or another baseline."
             )
     unit = (
         "shares of each student's whole absolute attribution" if spec.scale == "share" else "logits, as they come out"

@@ -91,7 +91,7 @@ METHOD_INFO: dict[str, Method] = {
             "How the difference of the answer between a baseline and the image is shared out among the pixels; the "
             "shares add up to it.",
             "Nothing where image and baseline agree, and another baseline asks another question.",
-            "As many passes as steps, and four times as many where those were too few: some tenths of a second for "
+            "A pass for each step, and for each that is added where those were too few: some tenths of a second for "
             "each student with 50.",
             ("steps", "baseline"),
             gradient=True,
@@ -215,8 +215,8 @@ class _Method(_Asked):
         50,
         "Steps",
         "n",
-        "Points on the path of integrated gradients. Of a single image four times as many are taken where the shares "
-        "do not add up within 1 %.",
+        "Steps on the path of integrated gradients. Of a single image those on which the shares miss most are halved "
+        "until all add up within 1 %, or there are four times as many.",
         True,
         ge=5,
         le=500,
@@ -257,10 +257,10 @@ class AttributionSpec(_Method):
     says why, by id.
 
     Tables: ``students`` (predicted, confidence, target, logit, gap: the completeness gap as a fraction, or None where
-    it is not defined; steps: as many as integrated gradients took, None of others; total: absolute attribution;
-    seconds), ``answers`` (student × the three most probable classes: rank, class, probability), ``agreement`` (pairs of
-    students: rank_correlation, overlap of the most important tenth of the pixels). Facts: ``students``,
-    ``skipped``, ``maps`` (one (H, W) list of lists for each student, raw values),
+    it is not defined; steps: as many as integrated gradients took, None of others and under SmoothGrad; total: absolute
+    attribution; seconds), ``answers`` (student × the three most probable classes: rank, class, probability),
+    ``agreement`` (pairs of students: rank_correlation, overlap of the most important tenth of the pixels). Facts:
+    ``students``, ``skipped``, ``maps`` (one (H, W) list of lists for each student, raw values),
     ``limit`` (the value at which colours end, in the unit of ``scale``), ``scale``, ``signed``, ``image`` ({text,
     label or None, class or None}), ``classes``. Pictures: ``input``, ``map-0`` …, ``blend-0`` …, ``key`` (the colours
     from -limit, or 0, to limit).

@@ -26,7 +26,6 @@ from engine.students.kept import Student
 from engine.students.train import make_plan
 from engine.synthetic import SyntheticSet, load_synthetic
 
-MOST_SETS = 6
 TIES = {
     "tied": "shape and texture predict",
     "shape-only": "only shape predicts (one flat colour)",
@@ -143,12 +142,7 @@ class School:
     def _stored(self, network: str) -> Iterator[Condition]:
         """Sets that runs have made."""
         spec, store, data = self.spec, self.work.store, self.data
-        if spec.sets.strip() == "all":
-            runs = store.runs(kinds=["distill"], dataset=spec.dataset, statuses=["done", "stopped"])
-            ids = [r.id for r in runs if store.result_folder(r.id)][:MOST_SETS]
-        else:
-            ids = listed(spec.sets)
-        for id in ids:
+        for id in listed(spec.sets):
             folder, run = store.result_folder(id), store.run(id)
             if folder is None or run is None:
                 raise Refused(f"Run “{id[:80]}” has no set; choose runs that are done, all, or none.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from engine.probes.base import ProbeInfo
+from engine.runs.store import Store
 from engine.table import Frozen, field
 
 SOURCES = ("auto", "shapes", "fourier", "style", "geirhos")
@@ -180,6 +181,21 @@ class StudySpec(Frozen):
     seed: int = _seed()
 
 
+MOST_STUDENTS, MOST_SETS = 40, 6  # of its dataset that a study takes over
+
+
+def named(spec: StudySpec, store: Store) -> StudySpec:
+    """A study with the ids of the students and sets that ``all`` means now, the newest first."""
+    found = {}
+    if spec.students.strip() == "all":
+        runs = store.runs(kinds=["student"], dataset=spec.dataset, statuses=["done"], limit=1000)
+        found["students"] = [r.id for r in runs if store.student(r.id)][:MOST_STUDENTS]
+    if spec.sets.strip() == "all":
+        runs = store.runs(kinds=["distill"], dataset=spec.dataset, statuses=["done", "stopped"])
+        found["sets"] = [r.id for r in runs if store.result_folder(r.id)][:MOST_SETS]
+    return spec.model_copy(update={name: ",".join(ids) or "none" for name, ids in found.items()})
+
+
 BIAS: tuple[ProbeInfo, ...] = (
     ProbeInfo(
         "bias",
@@ -210,5 +226,6 @@ BIAS: tuple[ProbeInfo, ...] = (
         "their shape bias against their accuracy.",
         StudySpec,
         "engine.probes.bias.study",
+        named,
     ),
 )

@@ -16,12 +16,12 @@ from engine.errors import Refused
 from engine.probes.answerer import Work
 from engine.probes.bias.measures import interval, mean_bias, over_students, shape_bias
 from engine.probes.bias.school import Condition, School, listed
-from engine.probes.bias.specs import StudySpec
+from engine.probes.bias.specs import MOST_STUDENTS, StudySpec, named
 from engine.probes.bias.stimuli import Stimuli, conflict, decide, group_of, network_of, test_images
 from engine.probes.desk import Answer
 from engine.students.kept import Student, load_student
 
-MOST_STUDENTS, MOST_CONDITIONS = 40, 60
+MOST_CONDITIONS = 60
 ENOUGH = 3  # students of each kind below which no difference is called significant
 
 
@@ -49,7 +49,7 @@ class Result:
 def answer(spec: StudySpec, work: Work) -> Answer:
     """Tables ``students`` (one row each), ``conditions`` (over seeds, with intervals) and ``comparisons``; the
     headline's sentences in ``facts``."""
-    began = time.monotonic()
+    began, spec = time.monotonic(), named(spec, work.store)
     work.tell(0.0, "Loading the data.")
     data = load(spec.dataset)
     options = spec.model_dump(include={"count", "technique", "steps", "stimuli", "seed"})
@@ -120,11 +120,7 @@ class _Early:
 
 def _taken(spec: StudySpec, work: Work, data: Dataset) -> list[Student]:
     """Students that are taken over as they are."""
-    if spec.students.strip() == "all":
-        runs = work.store.runs(kinds=["student"], dataset=spec.dataset, statuses=["done"], limit=MOST_STUDENTS)
-        ids = [r.id for r in runs if work.store.student(r.id)]
-    else:
-        ids = listed(spec.students)
+    ids = listed(spec.students)
     if len(ids) > MOST_STUDENTS:
         raise Refused(f"Choose at most {MOST_STUDENTS} students, not {len(ids)}.")
     students = [load_student(work.store, id, work.accel) for id in ids]

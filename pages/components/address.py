@@ -1,0 +1,47 @@
+"""A page's part of the address: what a reload or a shared link needs to show the same (torch-free)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container
+from dataclasses import dataclass
+
+import streamlit as st
+
+LATE = 5.0  # seconds in which a browser may still send the address before
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The address that a page has written last (None: not yet), and the one it left for that, at what time."""
+
+    written: dict[str, str] | None
+    left: dict[str, str]
+    since: float
+
+
+def changed(page: str, keys: Container[str] | None = None) -> dict[str, str] | None:
+    """The address when a link or a hand has changed it, else None: the page's state counts.
+
+    A browser that is busy sends an address for a while after the page has put another in its place. Taken at its
+    word, it would undo what was just chosen. ``keys``: those that are the page's, if others are in the address too.
+    """
+    query = {k: v for k, v in st.query_params.to_dict().items() if keys is None or k in keys}
+    kept: _Kept | None = st.session_state.get(f"address_{page}")
+    if kept is not None and (
+        not query or query == kept.written or (query == kept.left and time.monotonic() - kept.since < LATE)
+    ):
+        return None
+    st.session_state[f"address_{page}"] = _Kept(None, query, time.monotonic())
+    return query
+
+
+def write(page: str, query: dict[str, str]) -> bool:
+    """Put the page's state into the address; whether something was chosen since that was last done."""
+    kept: _Kept = st.session_state[f"address_{page}"]
+    chosen = kept.written is not None and query != kept.written
+    left = (kept.written, time.monotonic()) if chosen else (kept.left, kept.since)
+    st.session_state[f"address_{page}"] = _Kept(query, *left)
+    if st.query_params.to_dict() != query:
+        st.query_params.from_dict(query)
+    return chosen

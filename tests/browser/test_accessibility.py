@@ -1,0 +1,40 @@
+"""axe-core finds nothing serious on any page, with sets and students there and a map drawn."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.helpers import Server, evaluation, go, keep_student, seed_run
+
+PATHS = ("/", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness")
+
+
+@pytest.fixture(scope="module")
+def students(server: Server) -> str:
+    seed_run(server.home, "distill", method="dc", frames=2, evaluations=[evaluation("dc", [0.86, 0.9])])
+    made = [keep_student(server, 10, "distilled", "Fig", "lenet"), keep_student(server, 11, "random", "Date", "lenet")]
+    return ",".join(student.id for student in made)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_keeps_people_from_using_a_page(
+    page: Page, server: Server, students: str, path: str, scheme: str
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    here = {} if path in ("/", "/compare", "/data") else {"dataset": "digits", "students": students}
+    go(page, server, path, **here, **({"m": "saliency"} if path == "/attribution" else {}))
+    if path == "/attribution":
+        expect(page.locator(".maps figure")).to_have_count(3, timeout=150_000)
+    page.wait_for_timeout(1000)  # charts fade in
+    found = Axe().run(page).response["violations"]
+    grave = [
+        f"{v['id']}: {node['failureSummary']} {node['html'][:200]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"]
+    ]
+    assert not grave, "\n".join(grave)
