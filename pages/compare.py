@@ -79,7 +79,7 @@ def make_baseline(dataset: str) -> None:
     state = st.session_state
     run = submit(
         "baseline", dataset=dataset, kind=state.baseline_kind, ipc=state.baseline_ipc, seed=state.baseline_seed,
-        protocol=state.baseline_protocol, students=state.baseline_students,
+        protocol=state.baseline_protocol, students=state.baseline_students, never_learned=state.get("baseline_never"),
     )  # fmt: skip
     if run:
         state.compare_runs = [*state.compare_runs, run]
@@ -152,6 +152,9 @@ def baseline_form(dataset: str) -> None:
         key="baseline_kind",
         help=row["kind"].help,
     )
+    if st.session_state.baseline_kind == "forgetting":
+        never = row["never_learned"]
+        st.selectbox(never.label, never.choices, key="baseline_never", help=never.help)
     left, right = st.columns(2)
     left.number_input(row["ipc"].label, 1, int(row["ipc"].high or 100), 1, key="baseline_ipc", help=row["ipc"].help)
     right.number_input(row["seed"].label, 0, value=0, step=1, key="baseline_seed", help=row["seed"].help)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from engine.accel import Accel
@@ -62,6 +63,11 @@ class Distiller(Protocol):
 
 class Diverged(RuntimeError):
     """The loss or the images stopped being finite, or exploded; the worker goes back to the last good state."""
+
+
+def on_device(state: Any, device: torch.device) -> Any:
+    """``state`` with all its tensors on ``device``: a checkpoint is read to the CPU, wherever it was written."""
+    return torch.utils._pytree.tree_map(lambda t: t.to(device) if isinstance(t, Tensor) else t, state)
 
 
 def check_finite(loss: Tensor, gradient: Tensor) -> None:

@@ -31,7 +31,7 @@ from engine.accel import Accel
 from engine.augment import Draw, apply
 from engine.data.base import Dataset
 from engine.distill.bank import Bank
-from engine.distill.base import StepReport, check_finite
+from engine.distill.base import StepReport, check_finite, on_device
 from engine.distill.images import class_batch, finished, initial_images, network_key, new_seed, to_space, whitening
 from engine.errors import Refused
 from engine.formation import decode
@@ -206,6 +206,6 @@ class Method:
         with torch.no_grad():
             self.images.copy_(state["images"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.params = state["params"]
-        self.bank.load_state_dict(state["bank"])
+        self.params = on_device(state["params"], self.accel.device)
+        self.bank.load_state_dict(on_device(state["bank"], self.accel.device))
         self.generator.set_state(state["generator"].cpu())

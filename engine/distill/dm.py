@@ -24,7 +24,7 @@ from engine.accel import Accel
 from engine.augment import Draw, apply, draw, strategy_for
 from engine.data.base import Dataset
 from engine.distill.bank import Bank
-from engine.distill.base import StepReport, check_finite
+from engine.distill.base import StepReport, check_finite, on_device
 from engine.distill.images import class_batch, finished, initial_images, network_key, new_seed, to_space, whitening
 from engine.formation import decode
 from engine.methods import DMParameters
@@ -150,5 +150,5 @@ class Method:
         with torch.no_grad():
             self.images.copy_(state["images"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.bank.load_state_dict(state["bank"])
+        self.bank.load_state_dict(on_device(state["bank"], self.accel.device))
         self.generator.set_state(state["generator"].cpu())

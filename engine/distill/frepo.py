@@ -23,7 +23,7 @@ from torch.func import functional_call, grad, grad_and_value
 
 from engine.accel import Accel
 from engine.data.base import Dataset
-from engine.distill.base import StepReport, check_finite
+from engine.distill.base import StepReport, check_finite, on_device
 from engine.distill.images import centred_labels, finished, initial_images, network_key, new_seed, to_space, whitening
 from engine.formation import decode
 from engine.methods import FRePoParameters
@@ -214,5 +214,5 @@ class Method:
             self.images.copy_(state["images"])
             self.labels.copy_(state["labels"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.pool = state["pool"]
+        self.pool = on_device(state["pool"], self.accel.device)
         self.generator.set_state(state["generator"].cpu())

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import grad, vjp
+from torch.func import grad
 
 Weights = dict[str, Tensor]
 Loss = Callable[[Weights, Tensor, Tensor], Tensor]  # of weights, images and labels
@@ -37,8 +37,11 @@ def step_functions(loss: Loss) -> tuple[Advance, Retreat]:
     def retreat(
         weights: Weights, images: Tensor, labels: Tensor, rate: Tensor, gradient: Weights
     ) -> tuple[Weights, Tensor, Tensor]:
-        _, pull = vjp(lambda w, x, r: advance(w, x, labels, r), weights, images, rate)
-        return pull(gradient)
+        def along(weights: Weights, images: Tensor, rate: Tensor) -> Tensor:
+            ahead = advance(weights, images, labels, rate)
+            return sum((gradient[k] * ahead[k]).sum() for k in ahead)
+
+        return grad(along, argnums=(0, 1, 2))(weights, images, rate)
 
     return advance, retreat
 

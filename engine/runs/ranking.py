@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from engine.accel import pick_accel
+from engine.data.catalogue import FOLDER
 from engine.runs.evaluating import check_fit, saved_set
 from engine.runs.job import Job, Stopped, read_data
 from engine.runs.studying import teacher
-from engine.spec import RankSpec
+from engine.spec import RankSpec, StudentSpec
 from engine.students.protocols import PROTOCOLS
 from engine.students.ranking import rank_slices
 
@@ -34,10 +35,9 @@ def rank_run(job: Job) -> None:
             raise _GivenUp
         job.tell(f"{what.rstrip('.')}, {fraction:.0%}", progress=REFERENCE * fraction)
 
+    size = data.size if data.name.startswith(FOLDER) else StudentSpec.model_fields["size"].default
     try:
-        reference = teacher(
-            job.store, data.name, data.size, accel, tell, network=protocol.network, width=protocol.width
-        )
+        reference = teacher(job.store, data.name, size, accel, tell, network=protocol.network, width=protocol.width)
     except _GivenUp:
         raise Stopped from None
     work = rank_slices(

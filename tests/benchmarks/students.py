@@ -46,10 +46,10 @@ def interval(values: list[float], scale: float = 100, digits: int = 1) -> str:
 
 def difference(a: list[float], b: list[float]) -> str:
     """Whether two groups of students differ, in words."""
-    if len(a) < 2 or len(b) < 2:
+    if len(a) < 2 or len(b) < 2 or len({*a, *b}) == 1:
         return ""
     p = float(stats.ttest_ind(a, b, equal_var=False).pvalue)
-    return f"p = {p:.3f}" + ("" if p < 0.05 else ", not significant")
+    return ("p < 0.001" if p < 0.001 else f"p = {p:.3f}") + ("" if p < 0.05 else ", not significant")
 
 
 def measure(dataset: str, source: str | None, seeds: int, networks: list[str], kept: Kept) -> None:

@@ -9,6 +9,7 @@ import torch
 from engine.accel import pick_accel
 from engine.data.base import Dataset
 from engine.distill import make_distiller
+from engine.distill.base import on_device
 from engine.distill.frepo import cosine, margin_loss, regression_loss
 from engine.networks import make_network
 from engine.spec import build_spec
@@ -75,3 +76,11 @@ def test_images_are_not_mirrored_where_that_changes_their_class(home):
         for _ in range(10):
             distiller.step()
     assert torch.equal(*(d.synthetic().images for d in distillers))
+
+
+def test_a_state_that_was_read_to_the_cpu_goes_back_to_the_device():
+    state = {"views": [{"params": {"w": torch.ones(2)}, "augmentations": [["flip", torch.ones(1, 1)], []]}], "ticks": 3}
+    moved = on_device(state, torch.device("meta"))
+    (view,) = moved["views"]
+    assert view["params"]["w"].is_meta and view["augmentations"][0][1].is_meta
+    assert moved["ticks"] == 3 and view["augmentations"][0][0] == "flip" and view["augmentations"][1] == []

@@ -28,7 +28,7 @@ VARIANTS = [
     ("dd", {**BRIEF, "initial": "random", "ipc": 2, "distill_steps": 2, "distill_epochs": 1}),
     ("dd", {**BRIEF, "initial": "fixed", "init": "noise", "distill_epochs": 2}),
     ("dd", {**BRIEF, "initial": "random-pretrained", "source_steps": 2, "pool": 3, "distill_epochs": 1, "n_nets": 2}),
-    ("rat", {"network": "mlp", "total": 2, "window": 2, "lr_net": 0.01, "lr_img": 0.1}),
+    ("rat", {"network": "mlp", "init": "noise", "total": 2, "window": 2, "lr_net": 0.01, "lr_img": 0.1}),
     (
         "rat",
         {
