@@ -120,6 +120,20 @@ PRESETS: dict[str, Preset] = {
             Expectation(0.972, None, "FRePo", 5, 12, XEON),
         ),
         Preset(
+            "mnist-frepo-1",
+            "MNIST, one image each, learned labels",
+            "Ten images and their learned labels.",
+            {
+                "dataset": "mnist",
+                "method": "frepo",
+                "ipc": 1,
+                "init": "real",
+                "minutes": 5,
+                "lr_img": 0.01,
+                "network": "convnet-wide",
+            },
+        ),
+        Preset(
             "cifar10-frepo-1",
             "CIFAR-10, one image each",
             "50,000 photographs become ten images with learned labels.",
@@ -153,6 +167,22 @@ PRESETS: dict[str, Preset] = {
                 "network": "convnet-wide",
             },
             Expectation(0.559, None, "FRePo", 5, 15, XEON),
+        ),
+        Preset(
+            "cifar10-frepo-50",
+            "CIFAR-10, fifty images each, learned labels",
+            "Five hundred images with learned labels; a student of them takes hours on a CPU.",
+            {
+                "dataset": "cifar10",
+                "method": "frepo",
+                "ipc": 50,
+                "init": "real",
+                "minutes": 30,
+                "students": 0,
+                "zca": True,
+                "lr_img": 0.01,
+                "network": "convnet-wide",
+            },
         ),
         Preset(
             "cifar10-dm-10",
