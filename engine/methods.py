@@ -412,13 +412,14 @@ class MTTParameters(Frozen):
         le=500,
     )
     expert_epochs: int = field(
-        2, "Expert epochs to match", "mat", "How many epochs later the expert is compared with.", ge=1, le=50
+        2, "Expert epochs to match", "mat", "How many epochs later the expert is compared with.", True, ge=1, le=50
     )
     max_start: int = field(
         2,
         "Latest start",
         "ms",
         "Segments start at one of that many first epochs of an expert; 2, 20 and 40 in the paper at IPC 1, 10 and 50.",
+        True,
         ge=1,
         le=200,
     )
