@@ -63,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory):
         assert process.poll() is None, f"the server ended by itself:\n{log.read_text()}"
         try:
             return running.get("/_stcore/health") == b"ok"
-        except (URLError, ConnectionError):
+        except (URLError, ConnectionError, TimeoutError):
             return False
 
     try:
