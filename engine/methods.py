@@ -82,8 +82,8 @@ class DataDAMParameters(DMParameters):
         1.0,
         "Power of activations",
         "pow",
-        "An attention map sums the activations of a layer's channels to this power; 1 in the paper's code, 4 in its text, "
-        "which needs a smaller learning rate at few images per class.",
+        "An attention map sums the activations of a layer's channels to this power; 1 in the paper's code, 4 in its "
+        "text, which needs a smaller learning rate at few images per class.",
         True,
         ge=0.5,
         le=8.0,
