@@ -79,10 +79,11 @@ class DataDAMParameters(DMParameters):
     """Attention matching."""
 
     power: float = field(
-        4.0,
+        1.0,
         "Power of activations",
         "pow",
-        "An attention map sums the activations of a layer's channels to this power; 4 in the paper, 1 in its code.",
+        "An attention map sums the activations of a layer's channels to this power; 1 in the paper's code, 4 in its "
+        "text, which needs a smaller learning rate at few images per class.",
         True,
         ge=0.5,
         le=8.0,

@@ -311,9 +311,8 @@ def across_networks(where: Store, runs: list[Run], table: pd.DataFrame, active: 
     st.html(crossing.heat(cells, busy, dark=st.context.theme.type == "dark"))
     there = cells["mean"].notna()
     counts = sorted(set(cells[there]["students"].astype(int)))
-    many = (
-        f", means over {' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} students" if counts else ""
-    )
+    many = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else ""
+    many = f", means over {many} student{'' if many == '1' else 's'}" if many else ""
     st.caption(
         f"Accuracy on the test images in percent{many}, all under the {protocol} protocol. Rows are sets, columns the "
         "networks trained on them."

@@ -7,7 +7,8 @@ features. Nothing is trained and every derivative is first-order.
 
 Both terms are squared distances of class means, so each image is described by one vector, its weighted maps and its
 features, and the rest is distribution matching, bank and all. The networks here normalise by instance, as the paper
-says; its code normalises by batch and takes the activations to the first power instead of the fourth.
+says; its code normalises by batch. It also takes the activations to the first power, as is the default here, where
+the paper says the fourth: maps of single peaks, whose gradient is larger and rougher.
 """
 
 from __future__ import annotations

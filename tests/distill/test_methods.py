@@ -18,7 +18,7 @@ BRIEF = {"network": "mlp", "lr_step": 0.1, "lr_img": 0.05}
 VARIANTS = [
     ("dm", {"variant": "bank"}),
     ("dm", {"variant": "plain"}),
-    ("datadam", {"variant": "bank", "lr_img": 0.2}),
+    ("datadam", {"variant": "bank", "lr_img": 0.2, "power": 4.0}),
     ("datadam", {"variant": "plain", "ipc": 2, "power": 1.0}),
     ("dc", {"variant": "bank"}),
     ("dc", {"variant": "plain", "ipc": 2, "inner_loop": 2}),
