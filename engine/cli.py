@@ -104,19 +104,10 @@ def baseline(args: argparse.Namespace) -> None:
     store, worker = _store(), _worker()
     id = store.submit("baseline", spec, title, pid=os.getpid())
     _follow(store, worker, id)
-    result = store.result_folder(id)
-    if result is None:
-        raise Refused("The baseline was stopped before it was finished.")
-    from engine.synthetic import load_synthetic
-
-    synthetic = load_synthetic(result)
-    row = {"run": id, "folder": str(store.folder(id)), "result": str(result), "images": len(synthetic.images)}
-    if out is not None:
-        _write_set(synthetic, result, out)
-        row["out"] = str(out)
+    row, _ = _made(store, id, out, "The baseline was stopped before it was finished.")
     row["seconds"] = store.run(id).seconds
     _add_accuracy(store, id, row)
-    _print(row, args.json, f"{row['images']} images in {out or result} (run {id}).")
+    _print(row, args.json, f"{row['images']} images in {out or row['result']} (run {id}).")
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -195,18 +186,9 @@ def soften(args: argparse.Namespace) -> None:
     worker = _worker()
     id = store.submit("soften", spec, pid=os.getpid())
     _follow(store, worker, id)
-    result = store.result_folder(id)
-    if result is None:
-        raise Refused("The teacher was stopped before it had answered.")
-    from engine.synthetic import load_synthetic
-
-    synthetic = load_synthetic(result)
-    row = {"run": id, "folder": str(store.folder(id)), "result": str(result), "images": len(synthetic.images)}
-    row |= {"agreement": synthetic.provenance["softened"]["agreement"]}
-    if out is not None:
-        _write_set(synthetic, result, out)
-        row["out"] = str(out)
-    _print(row, args.json, f"{store.run(id).message} {out or result} (run {id}).")
+    row, synthetic = _made(store, id, out, "The teacher was stopped before it had answered.")
+    row["agreement"] = synthetic.provenance["softened"]["agreement"]
+    _print(row, args.json, f"{store.run(id).message} {out or row['result']} (run {id}).")
 
 
 def rank(args: argparse.Namespace) -> None:
@@ -536,6 +518,21 @@ def _limit(text: str) -> int:
 
 
 # ---- doing a run here -----------------------------------------------------------------------------------------------
+
+
+def _made(store: Any, id: str, out: Path | None, stopped: str) -> tuple[dict[str, Any], Any]:
+    """The row and the set that a run made, written to ``out`` too; refused with ``stopped`` where there is none."""
+    from engine.synthetic import load_synthetic
+
+    result = store.result_folder(id)
+    if result is None:
+        raise Refused(stopped)
+    synthetic = load_synthetic(result)
+    row = {"run": id, "folder": str(store.folder(id)), "result": str(result), "images": len(synthetic.images)}
+    if out is not None:
+        _write_set(synthetic, result, out)
+        row["out"] = str(out)
+    return row, synthetic
 
 
 def _store() -> Any:
