@@ -82,7 +82,7 @@ def make_baseline(dataset: str) -> None:
         protocol=state.baseline_protocol, students=state.baseline_students, never_learned=state.get("baseline_never"),
     )  # fmt: skip
     if run:
-        state.compare_runs = [*state.compare_runs, run]
+        choose(run)
         st.toast(f"Queued: {comparison.BASELINE_NAMES[state.baseline_kind]}.")
 
 
@@ -111,7 +111,7 @@ def make_soft(names: dict[str, str]) -> None:
     state = st.session_state
     run = submit("soften", source=state.soften_source, teacher=state.soften_teacher, temperature=state.soften_by)
     if run:
-        state.compare_runs = [*state.compare_runs, run]
+        choose(run)
         st.toast(f"Queued: soft labels for {names[state.soften_source]}.")
 
 
@@ -131,6 +131,19 @@ def stop(run: Run) -> None:
         executor().cancel(run.id)
     except Refused as refused:
         st.toast(str(refused), icon=":material/error:", duration="long")
+
+
+def choose(run: str) -> None:
+    """Show a set that was just asked for."""
+    st.session_state.compare_new = {**st.session_state.get("compare_new", {}), run: time.monotonic()}
+    keep_new()
+
+
+def keep_new() -> None:
+    """Keep sets that were just added: what a browser under load sends next may not know of them yet, and drop them."""
+    state, now = st.session_state, time.monotonic()
+    new = [run for run, since in state.get("compare_new", {}).items() if now - since < 2]
+    state.compare_runs = [*state.compare_runs, *(run for run in new if run not in state.compare_runs)]
 
 
 def forget_choice() -> None:
@@ -444,7 +457,7 @@ def page() -> None:
         st.info(f"Left out, because {dataset_title(dataset)} has no such set here: {', '.join(x[:60] for x in lost)}.")
     state.compare_runs = list(dict.fromkeys(r for r in state.compare_runs if r in known))
     chosen = right.multiselect(
-        "Sets", known, format_func=names.get, key="compare_runs", wrap=True,
+        "Sets", known, format_func=names.get, key="compare_runs", wrap=True, on_change=keep_new,
         help="Finished and running distillations, baselines and imported sets of this dataset.",
     )  # fmt: skip
     remember(dataset=dataset, runs=",".join(chosen))
