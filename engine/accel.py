@@ -103,9 +103,9 @@ class Accel:
 
         ``meanwhile`` computes the same (``function`` itself unless given). It must be given where calling ``function``
         changes something that another thread could see half-done: ``functional_call`` swaps a module's parameters, so
-        the function that is traced in the background and the one that is called need a module each. Gradients must be
-        taken inside (``torch.func.grad``): a backward pass outside would be compiled in the caller's time. Numbers
-        that change from call to call go in as tensors.
+        the function that is traced in the background and the one that is called need a module each. Where arguments
+        require gradients, the backward pass is compiled as well, for one pass a call. Numbers that change from call to
+        call go in as tensors.
         """
         if not self.compile or self.deterministic:
             return meanwhile or function
@@ -165,13 +165,16 @@ class _Compiled:
     def _compile_now(self, signature: Any, modes: _Modes, args: tuple[Any, ...]) -> Any:
         began = time.perf_counter()
         if self.background and hasattr(os, "setpriority"):
-            with contextlib.suppress(OSError):  # on Linux this is the thread's own priority: the run goes first
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
+            with contextlib.suppress(OSError):  # on Linux this is the thread's own priority: a third of a busy core, so
+                # that the run goes first and the compiler yet comes to an end
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 3)
         try:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
             fast = self.fast or torch.compile(self.function, dynamic=False)
             with modes.entered():
                 result = fast(*args)
+                if self.background:
+                    _go_back(result, args)
             self.fast = fast
             self.ready.add(signature)
         except Exception as error:
@@ -212,6 +215,16 @@ def _signature(value: Any) -> Any:
         (t.shape, t.stride(), t.dtype, t.device, t.requires_grad) if isinstance(t, torch.Tensor) else t for t in leaves
     ]
     return str(structure), tuple(parts)
+
+
+def _go_back(result: Any, args: tuple[Any, ...]) -> None:
+    """Run the backward pass, which may only be compiled when it first runs."""
+    ends, leaves = (
+        [t for t in torch.utils._pytree.tree_leaves(tree) if isinstance(t, torch.Tensor) and t.requires_grad]
+        for tree in (result, args)
+    )
+    if ends and leaves:
+        torch.autograd.grad(ends, leaves, [torch.zeros_like(t) for t in ends], allow_unused=True)
 
 
 def _detached_copy(value: Any) -> Any:

@@ -23,18 +23,21 @@ SECOND_ORDER = 3.0  # times the activations of an ordinary backward pass
 MACS_PER_CORE = {"convnet": 30e9, "convnet-wide": 55e9}
 FIXED_MACS = {"alexnet": 245e6, "vgg11": 153e6, "resnet18": 556e6, "resnet18-bn": 556e6, "vit": 52e6}  # 32×32, an image
 STEP = 0.002  # seconds of a training step beyond its multiply-adds, which is all there is to small networks
+PATH = 3e9  # bytes of activations of all steps that are gone back through; with more, each step is taken twice
 COMFORT = 0.9  # share of the machine's memory that a run may take
 
 
 @dataclass(frozen=True)
 class Load:
     """Images in memory at once, each with its activations: in a backward pass, in a gradient of a gradient, or only on
-    their way forward; ``weights``: copies of the network's parameters that are kept."""
+    their way forward; ``weights``: copies of the network's parameters that are kept; ``steps``: of training that are
+    gone back through."""
 
     backward: float = 0
     second: float = 0
     forward: float = 0
     weights: float = 2
+    steps: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,30 +75,56 @@ LOADS: dict[str, Callable[[RunSpec, Any, int], Load]] = {
         second=k * s.ipc / (1 if p.shared else p.distill_steps),
         backward=p.batch_real,
         weights=p.distill_steps * p.distill_epochs + 4,
+        steps=p.distill_steps * p.distill_epochs,
     ),
-    "rat": lambda s, p, k: Load(second=p.batch_syn, backward=p.batch_real, weights=3 * p.window + 4),
+    "rat": lambda s, p, k: Load(
+        second=min(p.batch_syn, k * s.ipc), backward=p.batch_real, weights=3 * p.window + 4, steps=p.window
+    ),
     "dc": lambda s, p, k: Load(second=k * s.ipc, backward=p.batch_real, weights=p.bank_size * (k + 1)),
     "dsa": lambda s, p, k: Load(second=k * s.ipc, backward=p.batch_real, weights=p.bank_size * (k + 1)),
     "dm": lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=p.bank_size),
     "datadam": lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=p.bank_size),
-    "mtt": lambda s, p, k: Load(second=min(p.batch_syn, k * s.ipc), backward=p.batch_real, weights=p.syn_steps + 8),
+    "mtt": lambda s, p, k: Load(
+        second=min(p.batch_syn, k * s.ipc), backward=p.batch_real, weights=p.syn_steps + 8, steps=p.syn_steps
+    ),
     "frepo": lambda s, p, k: Load(backward=k * s.ipc * (1 + p.mirror), forward=p.batch_real, weights=3 * p.pool),
 }
 
 
+def keeps_path(spec: RunSpec) -> bool:
+    """Whether a step keeps the activations of all the training steps that it goes back through."""
+    return _memory(spec)[1]
+
+
 def estimate(spec: RunSpec) -> Estimate:
     """What ``spec`` will need on this machine."""
-    spec = spec.model_copy(update={"ipc": spec.ipc * getattr(spec.parameters, "factor", 1) ** 2})  # as networks see it
-    info = DATASETS.get(spec.dataset)
-    classes = len(info.classes) if info else 10
-    channels, size = (info.channels, info.size) if info else (3, spec.size)
+    return Estimate(_memory(spec)[0], machine_memory(), _students(spec))
+
+
+def _memory(spec: RunSpec) -> tuple[float, bool]:
+    """Bytes of memory of a run, and whether those are with the activations of all the steps it goes back through."""
+    spec = _as_seen(spec)
+    classes, channels, size, images = _data(spec)
     pixels = 4.0 * channels * size**2
-    kept, widest, weights, macs = _network(spec.network, spec.width, spec.depth, channels, size, classes)
+    kept, widest, weights, _ = _network(spec.network, spec.width, spec.depth, channels, size, classes)
     load = LOADS[spec.method](spec, spec.parameters, classes)
+    second = SECOND_ORDER * load.second * kept
+    keeps = load.steps * second <= PATH
     memory = PROGRAM + load.weights * weights
-    memory += (load.backward + SECOND_ORDER * load.second) * kept + load.forward * 2 * widest
-    memory += (info.train if info else 20_000) * pixels / 4 + 6 * classes * spec.ipc * pixels
-    return Estimate(memory, machine_memory(), _students(spec, classes, channels, size))
+    memory += load.backward * kept + (load.steps if keeps else 1) * second + load.forward * 2 * widest
+    memory += images * pixels / 4 + 6 * classes * spec.ipc * pixels
+    return memory, keeps
+
+
+def _as_seen(spec: RunSpec) -> RunSpec:
+    """The run with as many images per class as networks see, each stored one being several of these."""
+    return spec.model_copy(update={"ipc": spec.ipc * getattr(spec.parameters, "factor", 1) ** 2})
+
+
+def _data(spec: RunSpec) -> tuple[int, int, int, int]:
+    """Classes, channels, side and training images of a run's dataset; a guess where it is not of the catalogue."""
+    info = DATASETS.get(spec.dataset)
+    return (len(info.classes), info.channels, info.size, info.train) if info else (10, 3, spec.size, 20_000)
 
 
 def _network(
@@ -120,8 +149,10 @@ def _network(
     return kept, 8.0 * widths[0] * size**2, weights + 4 * head, macs + head
 
 
-def _students(spec: RunSpec, classes: int, channels: int, size: int) -> float | None:
+def _students(spec: RunSpec) -> float | None:
     """Seconds of all students, from their multiply-adds; None where there are none or nothing is known."""
+    spec = _as_seen(spec)
+    classes, channels, size, _ = _data(spec)
     learned = bool(getattr(spec.parameters, "learn_labels", False))
     protocol = protocol_for(spec.final_protocol, spec.dataset, learned=learned)
     if not spec.students or spec.device not in ("auto", "cpu") or protocol.network not in MACS_PER_CORE:

@@ -293,8 +293,8 @@ class DDParameters(Frozen):
         le=16,
     )  # fmt: skip
     batch_real: int = field(
-        1024, "Real images per update", "br", "Real images on which the trained network is judged.", True, ge=16,
-        le=8192,
+        256, "Real images per update", "br", "Real images on which the trained network is judged; 1,024 in the paper.",
+        True, ge=16, le=8192,
     )  # fmt: skip
     halve: int = field(
         2000,

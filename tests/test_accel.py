@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.func import grad_and_value
 
-from engine.accel import Accel, _Compiled, _Modes
+from engine.accel import COMPILING, Accel, _Compiled, _Modes
 
 CPU = Accel(torch.device("cpu"), compile=True)
 
@@ -95,6 +95,31 @@ def test_forward_and_backward_compile_in_a_thread():
         pytest.skip(made.failed[:200])
     got = made(w, x)
     assert torch.allclose(got[0], gradient, atol=1e-6) and torch.allclose(got[1], value, atol=1e-6)
+
+
+def test_a_backward_pass_outside_is_compiled_in_the_thread_as_well(monkeypatch):
+    """What the caller goes back through later is ready by then, whatever the compiler leaves for the first pass."""
+    passes = []
+
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx, slope):
+            passes.append(threading.current_thread().name)
+            return 2 * ctx.saved_tensors[0] * slope
+
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: lambda x: {"y": Square.apply(x)})
+    made = CPU.compiled(lambda x: {"y": x * x})
+    x = torch.tensor([3.0], requires_grad=True)
+    made(x)["y"].backward()
+    wait(made)
+    assert x.grad.tolist() == [6] and passes == [COMPILING]
+    made(x)["y"].backward()
+    assert x.grad.tolist() == [12] and len(passes) == 2
 
 
 def test_a_program_can_end_while_it_compiles():

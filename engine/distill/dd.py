@@ -5,8 +5,8 @@ into one that is right about real images. The gradient goes back through all of 
 its step size. Learned for one fixed network, ten images suffice for MNIST; learned for any freshly initialised network,
 they need more images and more steps, as each step has images of its own; pre-trained networks lie between.
 
-The sweep back keeps the weights of each step only and goes through one step at a time (``engine.distill.unroll``), as
-the paper's code does, so that one program of the size of a step is compiled.
+The sweep back goes through one step at a time (``engine.distill.unroll``), as the paper's code does, so that one
+program of the size of a step is compiled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from engine.data.base import Dataset
 from engine.distill.base import StepReport, check_finite
 from engine.distill.images import finished, initial_images, network_key, new_seed, to_space, whitening
 from engine.distill.pretrained import begin
-from engine.distill.unroll import Weights, step_functions, unroll
+from engine.distill.unroll import Advance, Loss, Weights, descent, unroll
+from engine.estimate import keeps_path
 from engine.methods import DDParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
@@ -39,12 +40,9 @@ POOL_SEEDS = 1_000_000_000  # of pre-trained networks to distil with: none that 
 
 @lru_cache(maxsize=4)
 def programs(
-    key: tuple[Any, ...], accel: Accel, functions: Callable[..., tuple[Callable[..., Any], ...]] = step_functions
+    key: tuple[Any, ...], accel: Accel, training: Callable[[Loss], Advance] = descent
 ) -> tuple[Callable[..., Any], ...]:
-    """(a step, the same backwards, gradient and loss in the weights) of a network; kept for later runs.
-
-    ``functions``: makes the first two of a loss.
-    """
+    """(a step of ``training``, gradient and loss in the weights) of a network; kept for later runs."""
 
     def build() -> tuple[Callable[..., Any], ...]:
         network = make_network(*key)
@@ -54,7 +52,7 @@ def programs(
                 logits = functional_call(network, weights, (images,))
             return F.cross_entropy(logits.float() if logits.dtype == torch.bfloat16 else logits, labels)
 
-        return *functions(loss), grad_and_value(loss)
+        return training(loss), grad_and_value(loss)
 
     return accel.programs(build)
 
@@ -96,7 +94,8 @@ class Method:
         self.build = dict(zip(names, key, strict=True))
         self.pool: list[Weights] = []
         self.start = self._start()
-        self._advance, self._retreat, self._judge = programs(key, accel)
+        self.keep = keeps_path(spec)
+        self._advance, self._judge = programs(key, accel)
 
     # ---- the method ----
 
@@ -111,7 +110,7 @@ class Method:
         self.optimiser.zero_grad()
         total = 0.0
         for _ in range(self.own.n_nets):
-            final, sweep = unroll(self._advance, self._retreat, self._begin(), batches, rates)
+            final, sweep = unroll(self._advance, self._begin(), batches, rates, self.keep)
             gradient, loss = self._judge(final, real, targets)
             found = sweep(gradient)
             torch.autograd.backward([images for images, _ in batches], [g / self.own.n_nets for g in found.images])

@@ -5,7 +5,7 @@ the synthetic ones, and move those until it arrives where the expert was some ep
 well, through a softplus, so that it stays positive.
 
 The gradient through all the student's steps is exact, but goes back one step at a time (``engine.distill.unroll``), so
-that memory does not grow with their number beyond the weights of each. Experts are recorded along the way
+that memory need not grow with their number beyond the weights of each. Experts are recorded along the way
 (``engine.distill.experts``): the first segment is matched as soon as it is there, and until all experts are recorded
 half of the time goes into the others. A deterministic run records them all first, because what is there when would
 depend on the clock.
@@ -30,8 +30,9 @@ from engine.data.base import Dataset
 from engine.distill.base import StepReport, check_finite
 from engine.distill.experts import Experts
 from engine.distill.images import finished, initial_images, network_key, whitening
-from engine.distill.unroll import step_functions, unroll
+from engine.distill.unroll import descent, unroll
 from engine.errors import Refused
+from engine.estimate import keeps_path
 from engine.methods import MTTParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
@@ -50,8 +51,8 @@ def matching_loss(weights: dict[str, Tensor], target: dict[str, Tensor], start: 
 
 
 @lru_cache(maxsize=4)
-def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ...]:
-    """(one step of gradient descent on images and labels, its way back); kept for later runs."""
+def program(key: tuple[Any, ...], accel: Accel) -> Callable[..., Any]:
+    """One step of gradient descent on images and labels; kept for later runs."""
 
     def build() -> tuple[Callable[..., Any], ...]:
         network = make_network(*key)
@@ -61,9 +62,9 @@ def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ..
                 logits = functional_call(network, params, (images,))
             return F.cross_entropy(logits.float() if accel.bf16 else logits, labels)
 
-        return step_functions(loss)
+        return (descent(loss),)
 
-    return accel.programs(build)
+    return accel.programs(build)[0]
 
 
 class Method:
@@ -86,7 +87,8 @@ class Method:
         self.experts = Experts(spec, data, accel, self.zca)
         self.count = 0
         self.took = 0.0  # seconds of the last matching
-        self._advance, self._retreat = programs(network_key(spec, data), accel)
+        self.keep = keeps_path(spec)
+        self._advance = program(network_key(spec, data), accel)
 
     # ---- the method ----
 
@@ -117,7 +119,7 @@ class Method:
         images = self.images.detach().requires_grad_()
         batches = list(self._batches(images))
         rates = F.softplus(self.raw).expand(len(batches))
-        final, sweep = unroll(self._advance, self._retreat, start, batches, rates)
+        final, sweep = unroll(self._advance, start, batches, rates, self.keep)
         gradient, loss = grad_and_value(matching_loss)(final, target, start)
         found = sweep(gradient)
         torch.autograd.backward([x for x, _ in batches], found.images)

@@ -11,12 +11,11 @@ is clipped at twice the moving average of its norm, as in the paper's code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, vjp
+from torch.func import grad
 
 from engine import augment
 from engine.accel import Accel
@@ -24,21 +23,22 @@ from engine.data.base import Dataset
 from engine.distill.base import StepReport, check_finite
 from engine.distill.dd import programs, real_batch
 from engine.distill.images import finished, initial_images, network_key, new_seed, whitening
-from engine.distill.unroll import Loss, Weights, step_functions, unroll
+from engine.distill.unroll import Advance, Loss, State, Weights, descent, unroll
+from engine.estimate import keeps_path
 from engine.methods import RaTParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
 from engine.students.train import place
 from engine.synthetic import SyntheticSet
 
-State = dict[str, Any]  # weights; with Adam also its averages and the steps taken
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam on the networks
 SMOOTH = 0.9  # of the moving average of the gradient's norm
 
 
-def adam_functions(loss: Loss) -> tuple[Callable[..., State], Callable[..., Any]]:
-    """A step of Adam (Kingma & Ba 2015, algorithm 1) on ``loss``, and its way back, as ``step_functions`` makes them
-    for gradient descent. The state maps ``weights``, ``m``, ``v`` to tensors by parameter, ``age`` to the steps taken.
+def adam(loss: Loss) -> Advance:
+    """A step of Adam (Kingma & Ba 2015, algorithm 1) on ``loss``.
+
+    Its state maps ``weights``, ``m`` and ``v`` to tensors by parameter, ``age`` to the number of steps taken.
 
     Epsilon stands inside the root, squared, where it does the same and the derivative stays finite at v = 0.
     """
@@ -54,11 +54,7 @@ def adam_functions(loss: Loss) -> tuple[Callable[..., State], Callable[..., Any]
         }
         return {"weights": weights, "m": m, "v": v, "age": age}
 
-    def retreat(state: State, images: Tensor, labels: Tensor, rate: Tensor, gradient: State) -> Any:
-        _, pull = vjp(lambda s, x, r: advance(s, x, labels, r), state, images, rate)
-        return pull(gradient)
-
-    return advance, retreat
+    return advance
 
 
 def clipped(gradient: Tensor, average: float | None) -> tuple[Tensor, float]:
@@ -85,8 +81,8 @@ class Method:
         self.average: float | None = None  # of the gradient's norm
         self.count = 0
         self.key = network_key(spec, data)
-        functions = adam_functions if self.own.inner == "adam" else step_functions
-        self._advance, self._retreat, self._judge = programs(self.key, accel, functions)
+        self.keep = keeps_path(spec)
+        self._advance, self._judge = programs(self.key, accel, adam if self.own.inner == "adam" else descent)
 
     # ---- the method ----
 
@@ -99,7 +95,7 @@ class Method:
             for _ in range(before):
                 state = self._advance(state, *self._batch(), rate)
         batches = [self._batch() for _ in range(own.window)]
-        final, sweep = unroll(self._advance, self._retreat, state, batches, rate.expand(own.window))
+        final, sweep = unroll(self._advance, state, batches, rate.expand(own.window), self.keep)
         real, targets = real_batch(self.data, self.zca, own.batch_real, self.generator, self.accel)
         gradient, loss = self._judge(self._weights(final), real, targets)
         found = sweep(self._seen(final, gradient))

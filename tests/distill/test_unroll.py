@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
-from engine.distill.unroll import step_functions, unroll
+from engine.distill.unroll import descent, unroll
 from engine.networks import make_network
 
 STEPS, CLASSES = 5, 3
@@ -15,8 +15,9 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize(("name", "size"), [("convnet", 8), ("lenet", 28), ("mlp", 8)])
-def test_gradients_are_those_of_autograd_through_all_steps(name, size):
+def test_gradients_are_those_of_autograd_through_all_steps(name, size, keep):
     """Per-step images, soft and hard labels, a rate of each step's own; a set used twice counts twice."""
     network = make_network(name, 1, size, CLASSES, width=4, depth=2, seed=3).double()
     start = {k: p.detach().requires_grad_() for k, p in network.named_parameters()}
@@ -39,10 +40,10 @@ def test_gradients_are_those_of_autograd_through_all_steps(name, size):
     plain = torch.autograd.grad(distance(weights), [*sets, rates, *start.values()])
 
     batches = [(sets[s], labels[s]) for s in order]
-    final, sweep = unroll(*step_functions(loss), {k: p.detach() for k, p in start.items()}, batches, rates)
+    final, sweep = unroll(descent(loss), {k: p.detach() for k, p in start.items()}, batches, rates, keep)
     torch.testing.assert_close(final, {k: w.detach() for k, w in weights.items()}, rtol=1e-9, atol=1e-12)
     found = sweep({k: 2 * (final[k] - target[k]) for k in final})
     torch.autograd.backward([x for x, _ in batches], found.images)
-    ours = [*(s.grad for s in sets), found.rates, *found.weights.values()]
+    ours = [*(s.grad for s in sets), found.rates, *found.state.values()]
     for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-10)
