@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 
 from engine.methods import METHODS
 from engine.runs.store import Run, Store, default_title
-from engine.spec import PROTOCOLS
+from engine.spec import PROTOCOLS, BaselineSpec, RunSpec
 from engine.students.protocols import TRAINING
+from engine.table import parameters
 from pages.components.marks import MARKS, mark_of, origin
 
 SET_KINDS = ("distill", "baseline", "import", "soften")  # the kinds of run that make a set
@@ -23,7 +24,11 @@ COLUMNS = (
     "mean", "std", "students", "accuracies", "distilling_seconds", "evaluating_seconds",
 )  # fmt: skip
 
-
+LABELS = {
+    row.name: row.label
+    for table in (RunSpec, BaselineSpec, *(info.parameters for info in METHODS.values()))
+    for row in parameters(table)
+}
 FEW = 6  # columns of accuracies that a table has room for
 BASELINE_NAMES = {
     "random": "Random real images",
@@ -39,17 +44,39 @@ BASELINE_NAMES = {
 }
 
 
+ASIDE = {"students", "protocol", "deterministic", "device", "dataset", "ipc", "method", "kind"}  # tell no images apart
+
+
 def names(runs: list[Run]) -> dict[str, str]:
-    """A name for each run of one dataset that no other of them has: what made it, or its title where it was given one,
-    and the end of its id where names repeat."""
-    called = {}
+    """A name for each run of one dataset that no other of them has: what made it, or its title where it was given one;
+    where names repeat, with up to two settings in which they differ, or else the end of its id."""
+    called, values = {}, {run.id: _flat(run) for run in runs}
     for run in runs:
         called[run.id] = run.title
         if run.kind in ("distill", "baseline") and run.title == default_title(run.kind, run.dataset, run.spec):
             made = METHODS[run.spec["method"]].name if run.kind == "distill" else BASELINE_NAMES[run.spec["kind"]]
-            called[run.id] = f"{made}, {run.spec['ipc']} per class"
+            grids = "" if (n := values[run.id].get("factor", 1)) == 1 else f" of {n} × {n} pictures"
+            called[run.id] = f"{made}, {run.spec['ipc']} per class{grids}"
+    for name, count in Counter(called.values()).items():
+        alike = [values[id] for id in called if called[id] == name]
+        fields = [f for f in alike[0] if f not in ASIDE and len({repr(own.get(f)) for own in alike}) > 1][:2]
+        if count > 1 and fields:
+            for id in [id for id in called if called[id] == name]:
+                told = [f"{LABELS.get(f, f).lower()} {_shown(values[id].get(f))}" for f in fields]
+                called[id] = f"{name} ({', '.join(told)})"
     count = Counter(called.values())
     return {id: name if count[name] == 1 else f"{name} ({id[-5:]})" for id, name in called.items()}
+
+
+def _flat(run: Run) -> dict[str, Any]:
+    """The settings that a run was made with, a method's own among them."""
+    return {**{k: v for k, v in run.spec.items() if k != "parameters"}, **(run.spec.get("parameters") or {})}
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {True: "on", False: "off", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def shape(store: Store, run: Run) -> tuple[int | None, int | None]:

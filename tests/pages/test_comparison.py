@@ -91,6 +91,21 @@ def test_equal_titles_are_told_apart(store):
     assert len(set(comparison.names(runs).values())) == 2
 
 
+def test_equal_titles_are_told_apart_by_what_differs(store):
+    def named(*specs):
+        runs = [store.run(store.submit("distill", build_spec("distill", dataset="digits", **s))) for s in specs]
+        return list(comparison.names(runs).values())
+
+    assert named({"init": "noise"}, {"seed": 1, "init": "real"}) == [
+        "Distribution matching, 1 per class (initial images noise, seed 0)",
+        "Distribution matching, 1 per class (initial images real, seed 1)",
+    ]
+    assert named({"lr_img": 0.5}, {"lr_img": 2.0, "students": 1})[1].endswith("(image learning rate 2)")
+    assert named({"factor": 2}, {}) == [
+        "Distribution matching, 1 per class of 2 × 2 pictures", "Distribution matching, 1 per class",
+    ]  # fmt: skip
+
+
 def test_chart_draws_each_kind_with_its_mark(store, three):
     table = comparison.tidy(store, three)
     figure = comparison.chart(table, comparison.groups(table)["quick, convnet"])
