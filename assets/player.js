@@ -96,13 +96,13 @@ class Reel {
     };
   }
 
-  at(step) {
-    // The last frame that is not after `step`, else the first.
+  at(time, clock) {
+    // The last frame that is not after `time` on this clock (“step” or “seconds”), else the first.
     let low = 0;
     let high = this.frames.length - 1;
     while (low < high) {
       const middle = (low + high + 1) >> 1;
-      if (this.frames[middle].step <= step) low = middle;
+      if (this.frames[middle][clock] <= time) low = middle;
       else high = middle - 1;
     }
     return this.frames[low];
@@ -189,6 +189,20 @@ function fit(layout, width, height, ratio) {
   return { ...best, pixels, pitch, gap, head: head(pitch / ratio) };
 }
 
+// What changed between two pictures of one size: grey where nothing did.
+function difference(after, before) {
+  const [width, height] = [after.width, after.height];
+  const canvas = element("canvas", { width, height });
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  const [a, b] = [after, before].map((picture) => {
+    pen.drawImage(picture, 0, 0);
+    return pen.getImageData(0, 0, width, height);
+  });
+  for (let i = 0; i < a.data.length; i++) a.data[i] = i % 4 === 3 ? 255 : 128 + a.data[i] - b.data[i]; // clamped to a byte
+  pen.putImageData(a, 0, 0);
+  return canvas;
+}
+
 // ---- the player -------------------------------------------------------------------------------------------------
 
 const ICONS = {
@@ -196,6 +210,7 @@ const ICONS = {
   pause: '<path d="M6 5h4v14H6zM14 5h4v14h-4z"/>',
   back: '<path d="M15 6 9 12l6 6z"/>',
   on: '<path d="m9 6 6 6-6 6z"/>',
+  tune: '<path d="M4 7h9v2H4zM17 7h3v2h-3zM14 5h2v6h-2zM4 15h3v2H4zM11 15h9v2h-9zM8 13h2v6H8z"/>',
   full: '<path d="M5 5h6v2H7v4H5zM13 5h6v6h-2V7h-4zM5 13h2v4h4v2H5zM17 13h2v6h-6v-2h4z"/>',
 };
 const icon = (name) => `<svg viewBox="0 0 24 24" aria-hidden="true">${ICONS[name]}</svg>`;
@@ -222,7 +237,12 @@ const short = (x) => (x === null || x === undefined ? "" : Math.abs(x) >= 1000 |
 class Player {
   constructor(parent) {
     this.reels = [];
-    this.step = 0;
+    this.time = 0; // where the film is, on the clock
+    this.clock = "step"; // or “seconds”: of distilling
+    this.even = true; // the slider goes from frame to frame, whatever lies between them on the clock
+    this.speed = 1;
+    this.layer = "images"; // or what changed in them since the “start”, or since the “last” frame
+    this.wiping = false;
     this.following = true;
     this.playing = false;
     this.looping = false;
@@ -246,9 +266,9 @@ class Player {
     this.panels = element("div", { className: "panels" });
     this.stage.append(this.note, this.panels);
     this.toggle = button("play", "Play", () => this.setPlaying(!this.playing));
-    this.slider = element("input", { type: "range", min: 0, max: 0, value: 0, ariaLabel: "Distillation step" });
-    this.slider.oninput = () => this.hold(this.steps()[Number(this.slider.value)] ?? 0);
-    this.slider.onchange = () => this.onStep(this.step);
+    this.slider = element("input", { type: "range", min: 0, max: 1000, value: 0, ariaLabel: "Distillation step" });
+    this.slider.oninput = () => this.hold(this.times()[this.placed(Number(this.slider.value))] ?? 0);
+    this.slider.onchange = () => this.onStep(this.step());
     this.slider.onkeydown = (e) => this.key(e);
     this.latest = element("button", { type: "button", className: "latest", onclick: () => this.follow() }, "Follow latest");
     this.transport = element(
@@ -259,7 +279,40 @@ class Player {
       this.slider,
       button("on", "One frame on", () => this.move(1), "step"),
       this.latest,
+      (this.more = button("tune", "Speed, timeline and view", () => {
+        this.options.hidden = !this.options.hidden;
+        this.more.ariaExpanded = String(!this.options.hidden);
+      })),
     );
+    this.more.ariaExpanded = "false";
+    const choice = (label, options, act) => {
+      const select = element("select", { onchange: () => act(select.value) });
+      select.append(...Object.entries(options).map(([value, text]) => element("option", { value }, text)));
+      return element("label", {}, label, select);
+    };
+    this.arrange = choice("Arrange", { beside: "side by side", wipe: "wipe" }, (value) => {
+      this.wiping = value === "wipe";
+      this.layOut();
+    });
+    this.options = element(
+      "div",
+      { className: "options", hidden: true },
+      choice("Speed", { 1: "normal", 0.25: "a quarter", 0.5: "half", 2: "double", 4: "fourfold" }, (value) => {
+        this.speed = Number(value);
+      }),
+      choice("Timeline", { frames: "frame by frame", step: "by steps", seconds: "by distilling time" }, (value) =>
+        this.tell(value),
+      ),
+      choice("Show", { images: "images", start: "change since the start", last: "change since the last frame" }, (value) => {
+        this.layer = value;
+        this.show();
+      }),
+      this.arrange,
+    );
+    this.edge = element("input", { type: "range", min: 0, max: 100, value: 50, ariaLabel: "Wipe" });
+    this.edge.oninput = () => this.panels.style.setProperty("--wipe", `${this.edge.value}%`);
+    this.sides = [element("span"), element("span")];
+    this.wipe = element("div", { className: "wipes", hidden: true }, this.sides[0], this.edge, this.sides[1]);
     this.spoken = element("p", { className: "spoken", ariaLive: "polite" });
     this.loupe = element("div", { className: "loupe", hidden: true, ariaHidden: "true" });
     this.lens = element("canvas");
@@ -270,7 +323,9 @@ class Player {
       { className: "player", ariaLabel: "Film of the distilled images" },
       element("div", { className: "top" }, this.badge, this.facts, this.full),
       this.stage,
+      this.wipe,
       this.transport,
+      this.options,
       this.spoken,
       this.loupe,
     );
@@ -317,9 +372,35 @@ class Player {
 
   // ---- time ----
 
-  steps() {
-    if (this.reels.length === 1) return this.reels[0].frames.map((f) => f.step);
-    return [...new Set(this.reels.flatMap((reel) => reel.frames.map((f) => f.step)))].sort((a, b) => a - b);
+  // When there is a frame to see, on the clock.
+  times() {
+    if (this.reels.length === 1) return this.reels[0].frames.map((f) => f[this.clock]);
+    return [...new Set(this.reels.flatMap((reel) => reel.frames.map((f) => f[this.clock])))].sort((a, b) => a - b);
+  }
+
+  frame(reel = this.reels[0]) {
+    return reel && reel.at(this.time, this.clock);
+  }
+
+  step() {
+    return this.frame() ? this.frame().step : 0;
+  }
+
+  // Another clock, or another spacing of the slider; the film stays where it is.
+  tell(timeline) {
+    const frame = this.frame();
+    this.even = timeline === "frames";
+    this.clock = timeline === "seconds" ? "seconds" : "step";
+    if (frame) this.time = frame[this.clock];
+    this.show();
+  }
+
+  // The frame that a place of the slider, from 0 to 1000, stands for; the other way round: `describe`.
+  placed(at) {
+    const times = this.times();
+    if (this.even) return Math.round((at / 1000) * (times.length - 1));
+    const time = times[0] + (at / 1000) * (times.at(-1) - times[0]);
+    return times.reduce((best, t, i) => (Math.abs(t - time) < Math.abs(times[best] - time) ? i : best), 0);
   }
 
   live() {
@@ -336,13 +417,13 @@ class Player {
       return;
     }
     if (reel.layout && reel.laid !== JSON.stringify(reel.layout)) this.layOut();
-    const steps = this.steps();
-    if (this.following && steps.length && !this.playing) this.step = steps.at(-1);
-    if (!this.started && steps.length > 1 && this.reels.every((r) => r.layout)) {
+    const times = this.times();
+    if (this.following && times.length && !this.playing) this.time = times.at(-1);
+    if (!this.started && times.length > 1 && this.reels.every((r) => r.layout)) {
       this.started = true;
       if (this.data.autoplay && !this.calm && !this.live()) {
         this.looping = true;
-        this.step = steps[0];
+        this.time = times[0];
         this.setPlaying(true);
       }
     }
@@ -352,29 +433,29 @@ class Player {
   follow() {
     this.following = true;
     this.setPlaying(false);
-    this.step = this.steps().at(-1) ?? 0;
+    this.time = this.times().at(-1) ?? 0;
     this.show();
-    this.onStep(this.step);
+    this.onStep(this.step());
   }
 
-  hold(step) {
+  hold(time) {
     this.looping = false;
     this.setPlaying(false);
-    this.step = step;
-    this.following = !this.live() && step === this.steps().at(-1);
+    this.time = time;
+    this.following = !this.live() && time === this.times().at(-1);
     this.show();
   }
 
   move(by) {
-    const steps = this.steps();
-    if (!steps.length) return;
-    const place = Math.max(0, Math.min(steps.length - 1, this.place(steps) + by));
-    this.hold(steps[place]);
+    const times = this.times();
+    if (!times.length) return;
+    const place = Math.max(0, Math.min(times.length - 1, this.place(times) + by));
+    this.hold(times[place]);
   }
 
-  place(steps) {
+  place(times) {
     let place = 0;
-    while (place + 1 < steps.length && steps[place + 1] <= this.step) place++;
+    while (place + 1 < times.length && times[place + 1] <= this.time) place++;
     return place;
   }
 
@@ -393,7 +474,7 @@ class Player {
 
   setPlaying(on) {
     clearTimeout(this.timer);
-    this.playing = on && this.steps().length > 1;
+    this.playing = on && this.times().length > 1;
     this.toggle.innerHTML = icon(this.playing ? "pause" : "play");
     this.toggle.title = this.toggle.ariaLabel = this.playing ? "Pause the film" : "Play from the start";
     if (!this.playing) {
@@ -402,26 +483,31 @@ class Player {
       return;
     }
     this.following = false;
-    const steps = this.steps();
-    if (this.place(steps) >= steps.length - 1) this.step = steps[0];
+    const times = this.times();
+    if (this.place(times) >= times.length - 1) this.time = times[0];
     this.show();
     this.tick();
   }
 
   tick() {
-    const steps = this.steps();
-    const place = this.place(steps);
-    let wait = Math.max(50, Math.min(400, 12000 / steps.length));
-    if (place === 0 || place === steps.length - 1) wait = Math.max(wait, 1200); // time to see where it began and ended
+    const times = this.times();
+    const place = this.place(times);
+    let wait = Math.max(50, Math.min(400, 12000 / times.length)) / this.speed;
+    if (!this.even) {
+      // A film of twelve seconds, in which each frame stays for as long as it did.
+      const stays = ((times[place + 1] ?? times[place]) - times[place]) / (times.at(-1) - times[0] || 1);
+      wait = Math.max(25, (12000 / this.speed) * stays);
+    }
+    if (place === 0 || place === times.length - 1) wait = Math.max(wait, 1200); // time to see where it began and ended
     this.timer = setTimeout(async () => {
       if (document.hidden) {
         this.tick();
         return;
       }
-      const now = this.steps();
+      const now = this.times();
       const next = this.place(now) + 1;
-      if (next < now.length) this.step = now[next];
-      else if (this.looping) this.step = now[0];
+      if (next < now.length) this.time = now[next];
+      else if (this.looping) this.time = now[0];
       else if (this.live()) {
         this.follow();
         return;
@@ -442,27 +528,30 @@ class Player {
     const number = ++this.asked;
     await Promise.all(
       this.reels.map(async (reel) => {
-        const frame = reel.at(this.step);
+        const frame = this.frame(reel);
         if (!frame || !reel.layout) return;
-        const bitmap = await reel.bitmap(frame);
-        if (!bitmap) {
+        const changes = this.layer !== "images";
+        const before = this.layer === "start" ? 0 : Math.max(0, reel.frames.indexOf(frame) - 1);
+        const [bitmap, base] = await Promise.all([reel.bitmap(frame), changes && reel.bitmap(reel.frames[before])]);
+        if (!bitmap || (changes && !base)) {
           if (number === this.asked && reel.frames.length) this.show(); // that frame is gone: the one before it
           return;
         }
         if (number < (reel.drawn || 0)) return; // a later one is on the screen already
         if (reel.closed) return;
-        if (!bitmap.width) return this.show(); // pushed out of the cache, and closed, while it was waited for
+        if (!bitmap.width || (base && !base.width)) return this.show(); // pushed out, and closed, while it was waited for
         reel.drawn = number;
         reel.shown = bitmap;
+        reel.picture = base ? difference(bitmap, base) : bitmap;
         this.draw(reel);
       }),
     );
     if (this.playing) {
-      const steps = this.steps();
-      const place = this.place(steps);
-      for (const step of steps.slice(place + 1, place + 5))
+      const times = this.times();
+      const place = this.place(times);
+      for (const time of times.slice(place + 1, place + 5))
         for (const reel of this.reels) {
-          const frame = reel.at(step);
+          const frame = reel.at(time, this.clock);
           if (frame) reel.bitmap(frame);
         }
     }
@@ -472,9 +561,18 @@ class Player {
     const width = this.stage.clientWidth - 2;
     if (width < 20) return;
     const narrow = this.root.clientWidth < 640;
-    const across = Math.min(this.reels.length, narrow ? 1 : 2) || 1;
+    const [one, two] = this.reels.map(({ layout: l }) => l && [l.columns, l.rows, l.size].join());
+    this.arrange.hidden = this.reels.length !== 2 || one !== two;
+    const wiping = this.wiping && !this.arrange.hidden;
+    this.panels.classList.toggle("wipe", wiping);
+    this.wipe.hidden = !wiping;
+    this.reels.forEach((reel, i) => {
+      reel.caption.hidden = this.reels.length < 2 || wiping;
+      if (wiping) this.sides[i].textContent = reel.title;
+    });
+    const across = wiping ? 1 : Math.min(this.reels.length, narrow ? 1 : 2) || 1;
     this.panels.style.setProperty("--columns", across);
-    const down = Math.ceil(this.reels.length / across);
+    const down = wiping ? 1 : Math.ceil(this.reels.length / across);
     const fixed = this.data.height && !narrow;
     const tall = fixed ? this.stage.clientHeight / down : (narrow && down > 1 ? 0.28 : 0.55) * innerHeight;
     for (const reel of this.reels) {
@@ -507,20 +605,20 @@ class Player {
         canvas.onpointerleave = () => (this.loupe.hidden = true);
         canvas.onclick = (e) => {
           const cell = this.look(reel, band, e);
-          if (cell) this.onCell({ run: reel.id, step: this.step, ...cell });
+          if (cell) this.onCell({ run: reel.id, step: this.frame(reel)?.step ?? 0, ...cell });
         };
         reel.bands.push(canvas);
         reel.grid.append(element("div", { className: "band" }, heads, canvas));
       }
-      if (reel.shown) this.draw(reel);
+      if (reel.picture) this.draw(reel);
     }
   }
 
   draw(reel) {
-    const { layout, plan, shown } = reel;
-    if (!plan || !shown) return;
+    const { layout, plan, picture } = reel;
+    if (!plan || !picture) return;
     const side = plan.pixels - plan.gap;
-    const size = shown.width / layout.columns;
+    const size = picture.width / layout.columns;
     reel.bands.forEach((canvas, band) => {
       const pen = canvas.getContext("2d");
       pen.imageSmoothingEnabled = false;
@@ -528,13 +626,13 @@ class Player {
       const count = Math.min(plan.per, layout.columns - first);
       const left = (plan.pitch - side) >> 1;
       if (!plan.gap && plan.pitch === plan.pixels) {
-        pen.drawImage(shown, first * size, 0, count * size, shown.height, 0, 0, canvas.width, canvas.height);
+        pen.drawImage(picture, first * size, 0, count * size, picture.height, 0, 0, canvas.width, canvas.height);
         return;
       }
       for (let column = 0; column < count; column++)
         for (let row = 0; row < layout.rows; row++)
           pen.drawImage(
-            shown, (first + column) * size, row * size, size, size,
+            picture, (first + column) * size, row * size, size, size,
             column * plan.pitch + left, row * plan.pixels, side, side,
           );
     });
@@ -567,10 +665,10 @@ class Player {
   relook() {
     if (this.loupe.hidden || !this.looked) return;
     const { reel, column, row } = this.looked;
-    if (!reel.shown || !reel.layout) return;
-    const size = reel.shown.width / reel.layout.columns;
+    if (!reel.picture || !reel.layout) return;
+    const size = reel.picture.width / reel.layout.columns;
     this.lens.width = this.lens.height = size;
-    this.lens.getContext("2d").drawImage(reel.shown, column * size, row * size, size, size, 0, 0, size, size);
+    this.lens.getContext("2d").drawImage(reel.picture, column * size, row * size, size, size, 0, 0, size, size);
     this.label.textContent =
       reel.layout.classes[column] + (reel.layout.rows > 1 ? `, image ${row + 1} of ${reel.layout.rows}` : "");
   }
@@ -578,21 +676,22 @@ class Player {
   // ---- words ----
 
   words(reel) {
-    const frame = reel.at(this.step);
+    const frame = this.frame(reel);
     if (!frame) return "No images yet";
     const loss = frame.loss === null || frame.loss === undefined ? "" : `, loss ${short(frame.loss)}`;
-    return `${reel.title || "Distilled images"}: ${reel.layout ? reel.layout.columns : ""} classes, step ${frame.step}${loss}`;
+    const what = { images: "", start: "change since the start, ", last: "change since the last frame, " }[this.layer];
+    return `${reel.title || "Distilled images"}: ${what}${reel.layout ? reel.layout.columns : ""} classes, step ${frame.step}${loss}`;
   }
 
   describe() {
-    const steps = this.steps();
-    const place = this.place(steps);
-    this.slider.max = String(Math.max(0, steps.length - 1));
-    this.slider.value = String(place);
-    this.slider.disabled = steps.length < 2;
+    const times = this.times();
+    const place = this.place(times);
+    const along = this.even ? place / (times.length - 1) : (times[place] - times[0]) / (times.at(-1) - times[0]);
+    this.slider.value = String(Math.round(1000 * (along || 0)));
+    this.slider.disabled = times.length < 2;
     const reel = this.reels[0];
     if (!reel) return;
-    const frame = reel.at(this.step);
+    const frame = this.frame();
     const live = this.live();
     const atEnd = this.following && live;
     this.latest.hidden = !live;
@@ -616,7 +715,8 @@ class Player {
     const metric = reel.metric;
     const now = atEnd && metric ? metric : frame;
     const facts = [];
-    if (this.reels.length > 1) facts.push(["step", this.step.toLocaleString("en")]);
+    if (this.reels.length > 1)
+      facts.push(this.clock === "step" ? ["step", this.time.toLocaleString("en")] : ["distilling", clock(this.time)]);
     else if (now) {
       facts.push(["step", now.step.toLocaleString("en")]);
       if (now.loss !== null && now.loss !== undefined) facts.push(["loss", short(now.loss)]);
@@ -635,10 +735,11 @@ class Player {
     }
     facts.forEach(([, value], i) => (this.facts.children[i].lastChild.textContent = value));
 
-    this.note.textContent = steps.length ? "" : this.data.message || reel.message || "Loading the film.";
-    this.note.hidden = steps.length > 0;
+    this.note.textContent = times.length ? "" : this.data.message || reel.message || "Loading the film.";
+    this.note.hidden = times.length > 0;
     this.slider.setAttribute("aria-valuetext", frame ? `step ${frame.step}${frame.loss != null ? `, loss ${short(frame.loss)}` : ""}` : "");
-    this.transport.hidden = Boolean(this.data.still) || steps.length === 0;
+    this.transport.hidden = Boolean(this.data.still) || times.length === 0;
+    this.options.classList.toggle("still", this.transport.hidden);
     this.speak(frame);
   }
 

@@ -18,7 +18,7 @@ from engine.presets import PRESETS
 from engine.runs.store import Event, Run
 from engine.runs.validate import check
 from engine.spec import RunSpec, build_spec
-from pages.components import charts, drawing
+from pages.components import charts, drawing, inside
 from pages.components.form import WORDS, form, read_address, set_values, write_address
 from pages.components.player import player
 from pages.components.shared import dataset_title, executor, store
@@ -178,20 +178,36 @@ def how_it_works(method: str) -> None:
         st.caption(info.paper)
 
 
+def inside_it(run: Run, step: int | None) -> None:
+    """How the method works, shown on this run: at the step where the film was halted, the last one else."""
+    info = METHODS[run.spec["method"]]
+    with st.expander(f"How {info.name.lower()} works", icon=":material/function:"):
+        st.write(info.idea)
+        st.latex(info.equation)
+        if store().frames(run.id):
+            inside.slow_step(run, step)
+        else:
+            drawing.draw(info)
+        st.caption(info.paper)
+    if store().frames(run.id):
+        with st.expander("Where its images lie among real ones", icon=":material/scatter_plot:"):
+            inside.feature_map(run, step)
+
+
 # ---- watching a run -------------------------------------------------------------------------------------------------
 
 
 def view(run: Run) -> None:
     picture, side = st.columns(SPLIT, gap="medium")
     with picture:
-        player([run], key="film", height=HEIGHT, message=waiting(run))
+        shown = player([run], key="film", height=HEIGHT, message=waiting(run), report=run.status not in ACTIVE)
     with side, st.container(key="panel", gap="xsmall"):
         st.title(heading(run), anchor=False)
         active = run.status in ACTIVE
         st.fragment(panel, run_every=1.0 if active else None)(run.id, run.status if not active else "active")
-    recent_runs(but=run.id)
     if run.kind == "distill":
-        how_it_works(run.spec["method"])
+        inside_it(run, shown.step)
+    recent_runs(but=run.id)
 
 
 def heading(run: Run) -> str:

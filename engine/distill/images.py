@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -65,8 +67,24 @@ def whitening(data: Dataset) -> ZCA:
     return zca
 
 
+_watching: list[list[Tensor]] = []
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[list[Tensor]]:
+    """Within it, the indices of the real images that methods look at gather in the list it gives."""
+    seen: list[Tensor] = []
+    _watching.append(seen)
+    try:
+        yield seen
+    finally:
+        _watching.remove(seen)
+
+
 def to_space(data: Dataset, indices: Tensor, zca: ZCA | None = None) -> Tensor:
     """Real training images ``indices`` as float32 in model space: normalised, and whitened where ``zca`` is given."""
+    for seen in _watching:
+        seen.append(indices)
     images = data.normalise(data.train_images[indices])
     return zca.whiten(images) if zca else images
 

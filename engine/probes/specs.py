@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.probes.attribution.specs import ATTRIBUTION
 from engine.probes.base import ProbeInfo
 from engine.probes.bias.specs import BIAS
+from engine.probes.distilling.specs import DISTILLING
 from engine.probes.robustness.specs import ROBUSTNESS
 
-PROBES: dict[str, ProbeInfo] = {probe.id: probe for probe in (*ATTRIBUTION, *BIAS, *ROBUSTNESS)}
+PROBES: dict[str, ProbeInfo] = {probe.id: probe for probe in (*ATTRIBUTION, *BIAS, *ROBUSTNESS, *DISTILLING)}

@@ -268,10 +268,9 @@ def teacher(store: Store, dataset: str, size: int, accel: Accel, tell: Hear, **n
     spec = build_spec("student", source="full", dataset=dataset, size=size, device=accel.device.type, **network)
     while True:
         store.sweep()
-        alike = [run for run in store.runs(kinds=["student"], limit=100_000) if _same(run.spec, spec)]
-        done = [run.id for run in alike if run.status == "done" and store.student(run.id)]
-        if done:
-            return load_student(store, done[-1], accel)
+        alike = _alike(store, spec)
+        if (done := _first_done(store, alike)) is not None:
+            return load_student(store, done, accel)
         busy = next((run for run in alike if run.status == "running"), None)
         if busy is None:
             break
@@ -298,6 +297,23 @@ def teacher(store: Store, dataset: str, size: int, accel: Accel, tell: Hear, **n
             store.announce(id, "interrupted", "The training was given up. Resume starts it over.")
         raise
     return load_student(store, id, accel)
+
+
+def finished_full(store: Store, dataset: str, size: int, accel: Accel) -> Student | None:
+    """The teacher of ``dataset`` (see ``teacher``) where it is trained already, else None."""
+    spec = build_spec("student", source="full", dataset=dataset, size=size, device=accel.device.type)
+    done = _first_done(store, _alike(store, spec))
+    return None if done is None else load_student(store, done, accel)
+
+
+def _alike(store: Store, spec: StudentSpec) -> list[Run]:
+    """The runs that train or trained the student that ``spec`` describes, newest first."""
+    return [run for run in store.runs(kinds=["student"], limit=100_000) if _same(run.spec, spec)]
+
+
+def _first_done(store: Store, runs: list[Run]) -> str | None:
+    """The id of the oldest of ``runs`` (newest first) whose student is there."""
+    return next((run.id for run in reversed(runs) if run.status == "done" and store.student(run.id)), None)
 
 
 def _same(values: dict[str, Any], spec: StudentSpec) -> bool:

@@ -1,0 +1,1 @@
+"""Questions about a distillation: one of its steps in slow motion, its images in feature space."""
