@@ -21,8 +21,8 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from streamlit.runtime.pages_manager import PagesManager
 
-from engine.bundle import export_zip
 from engine.errors import Refused
+from engine.exports import EXPORTS, export
 from engine.probes.desk import Desk
 from engine.runs.store import FINISHED, Event
 from pages.components.shared import answerer, executor, film, store
@@ -30,6 +30,7 @@ from pages.components.shared import answerer, executor, film, store
 ASSETS = Path(__file__).parent / "assets"
 STREAMED = ("layout", "frame", "metric", "status")
 closing = threading.Event()
+exporting = threading.BoundedSemaphore(2)
 
 
 # ---- pages ----------------------------------------------------------------------------------------------------------
@@ -73,16 +74,26 @@ def frames(request: Request) -> Response:
 
 def result(request: Request) -> Response:
     """The distilled set as safetensors and JSON in one zip."""
-    run = request.path_params["run"]
-    folder = store().result_folder(run)
-    if folder is None:
-        return PlainTextResponse("This run has no result, or there is no such run.", 404)
+    return _download(request.path_params["run"], "zip")
+
+
+def exported(request: Request) -> Response:
+    """A run as a file of one of the formats that the page's “Export” offers, made now."""
+    return _download(request.path_params["run"], request.path_params["format"])
+
+
+def _download(run: str, format: str) -> Response:
+    """Two at a time, since each takes seconds of a core, and a room may ask at once."""
+    if not exporting.acquire(timeout=2):
+        return PlainTextResponse("Other files are being made; try again in a moment.", 503, {"Retry-After": "5"})
     try:
-        content = export_zip(folder)
+        content = export(store(), run, format)
     except Refused as refused:
         return PlainTextResponse(str(refused), 404)
-    name = f'attachment; filename="limbeck-{run}.zip"'
-    return Response(content, media_type="application/zip", headers={"Content-Disposition": name})
+    finally:
+        exporting.release()
+    name = f'attachment; filename="{EXPORTS[format].name(run)}"'
+    return Response(content, media_type=EXPORTS[format].mime, headers={"Content-Disposition": name})
 
 
 def probe_file(request: Request) -> Response:
@@ -166,6 +177,7 @@ ROUTES = [
     Route("/api/runs/{run}/frames", frames),
     Route("/api/runs/{run}/events", events),
     Route("/api/runs/{run}/result.zip", result),
+    Route("/api/runs/{run}/exports/{format}", exported),
     Route("/api/probes/{digest}/{name}", probe_file),
 ]
 

@@ -1,8 +1,8 @@
 """The Limbeck engine: everything that distils, selects, trains and measures.
 
 Torch-free modules (the pages may import these): ``engine.errors``, ``engine.spec``, ``engine.presets``,
-``engine.home``, ``engine.bundle``, ``engine.data.catalogue``, ``engine.data.folder_check``, ``engine.runs.store``,
-``engine.runs.validate`` and ``engine.runs.executor``.
+``engine.home``, ``engine.words``, ``engine.exports``, ``engine.data.catalogue``, ``engine.data.folder_check``,
+``engine.runs.store``, ``engine.runs.validate`` and ``engine.runs.executor``.
 """
 
 import os

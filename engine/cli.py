@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -27,6 +28,7 @@ from engine.probes.specs import PROBES
 from engine.spec import BASELINES, SPECS, build_spec
 from engine.table import Parameter, allowed, parameters
 
+ALSO = "Also write the set: NAME.pt, NAME.npz, NAME.safetensors, NAME.zip, or else a folder."
 QUICK_DEFAULTS = {"students": 0}  # on the command line, evaluating is a command of its own
 
 
@@ -227,19 +229,61 @@ def _check_saved(store: Any, source: str) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """A set as a file to take away."""
+    """A run, or a set, as a file to take away."""
+    from engine.exports import EXPORTS
+    from engine.exports.facts import story
+
     store = _store()
-    out = _check_out(args.out)
-    folder = store.result_folder(args.source)
-    run = store.run(args.source)
+    run, folder = store.run(args.source), store.result_folder(args.source)
+    format, out = _export_as(args.format, args.out)
+    if format is not None and (EXPORTS[format].needs != "set" or format == "run"):
+        if run is None:
+            raise Refused(
+                f"There is no run “{args.source[:80]}”; “python -m engine runs list” shows those there are. Of a file "
+                "only the set can be exported: pt, npz, safetensors or zip."
+            )
+        if args.snippet:
+            raise Refused("Lines that train on a set go with a set: use --snippet with pt, npz, safetensors or zip.")
+        content = EXPORTS[format].make(store, run.id)
+        _write_aside(out, content)
+        row = {"out": str(out), "format": format, "bytes": len(content)}
+        return _print(row, args.json, f"{EXPORTS[format].title} of run {run.id}: {out} ({len(content) / 1e6:.1f} MB).")
     if run is not None and folder is None:
         raise Refused(f"Run {args.source} has no result yet; it is {run.status}.")
-    path = folder or Path(args.source).expanduser()
     from engine.runs.imports import read_set
 
-    synthetic = read_set(path)
-    _write_set(synthetic, None, out)
-    _print({"out": str(out), "images": len(synthetic.images)}, args.json, f"{len(synthetic.images)} images in {out}.")
+    synthetic = read_set(folder or Path(args.source).expanduser())
+    with tempfile.TemporaryDirectory() as aside:
+        saved = folder or synthetic.save(Path(aside))
+        row = {"out": str(out), "images": len(synthetic.images)}
+        if args.snippet:
+            row["snippet"] = _snippet(saved, out, story(store, run.id).headline if run else None)
+        _write_set(synthetic, saved, out)
+    _print(row, args.json, "\n\n".join([f"{row['images']} images in {out}.", *filter(None, [row.get("snippet")])]))
+
+
+def _export_as(format: str | None, out: str) -> tuple[str | None, Path]:
+    """The format of an export, by name or by the ending of the file's name (None: a folder), and the file's path."""
+    from engine.exports import EXPORTS
+
+    if format is not None and format not in EXPORTS:
+        raise Refused(f"--format was “{format[:40]}”, but must be one of {', '.join(EXPORTS)}.")
+    endings = {e.suffix: e.id for e in reversed(EXPORTS.values()) if e.id != "run"}
+    if format is not None and Path(out).suffix.lower() != EXPORTS[format].suffix:
+        raise Refused(
+            f"The name of a file of format {format} ends in {EXPORTS[format].suffix}; --out was “{out[:200]}”."
+        )
+    path = _check_out(out, tuple(endings))
+    assert path is not None
+    return format or endings.get(path.suffix.lower()), path
+
+
+def _snippet(folder: Path, out: Path, headline: dict[str, Any] | None) -> str:
+    """Lines of plain PyTorch that train on the file ``out`` of the set saved in ``folder``."""
+    from engine.exports.snippet import about, snippet
+
+    name = out.name if out.suffix in SET_FILES and out.suffix != ".zip" else "synthetic.safetensors"
+    return snippet(about(folder, name), headline)
 
 
 def import_(args: argparse.Namespace) -> None:
@@ -257,11 +301,15 @@ def import_(args: argparse.Namespace) -> None:
         raise Refused(f"{Path(spec.path).name} does not say which dataset it stands for; name it with --dataset.")
     if needs_data:
         _check_dataset(spec.dataset)
-    from engine.runs.imports import import_set, read_import
+    from engine.exports.runzip import is_run
+    from engine.runs.imports import import_set, import_zip, read_import
 
-    with _Bar() as bar:
-        synthetic = read_import(spec, _load(spec.dataset, spec.size, bar) if needs_data else None)
-    id = import_set(store, synthetic, title or f"{synthetic.dataset}, {Path(spec.path).stem}", spec)
+    if is_run(spec.path):
+        id, synthetic = import_zip(store, spec, title)
+    else:
+        with _Bar() as bar:
+            synthetic = read_import(spec, _load(spec.dataset, spec.size, bar) if needs_data else None)
+        id = import_set(store, synthetic, title or f"{synthetic.dataset}, {Path(spec.path).stem}", spec)
     count = len(synthetic.images)
     row = {"run": id, "folder": str(store.folder(id)), "result": str(store.result_folder(id)), "images": count}
     _print(row, args.json, f"Imported {count} images as run {id}.")
@@ -657,45 +705,60 @@ class _Bar:
 # ---- sets as files --------------------------------------------------------------------------------------------------
 
 
-def _check_out(text: str | None) -> Path | None:
-    """Where a set shall be written; refused before anything is computed when it cannot be."""
+SET_FILES = (".pt", ".npz", ".safetensors", ".zip")  # endings of a file that a set can be; anything else is a folder
+
+
+def _check_out(text: str | None, endings: tuple[str, ...] = SET_FILES) -> Path | None:
+    """Where something shall be written; refused before anything is computed when it cannot be.
+
+    A name with one of these ``endings`` is that of a file, any other that of a set's folder.
+    """
     if text is None:
         return None
+    takes = f"{', '.join(f'NAME{ending}' for ending in endings)}, or else a folder"
     if not text.strip():
-        raise Refused("--out needs a name: NAME.pt, NAME.zip, or else a folder.")
+        raise Refused(f"--out needs a name: {takes}.")
     out = Path(text).expanduser()
-    if out.suffix in (".pt", ".zip"):
+    if out.suffix.lower() in endings:
         if out.is_dir():
             raise Refused(f"“{out}” is a folder; --out needs a name for the {out.suffix} file.")
         if not out.resolve().parent.is_dir():
             raise Refused(f"There is no folder “{out.resolve().parent}” to write {out.name} into.")
     elif out.is_file():
-        raise Refused(f"“{out}” is a file of another kind; --out takes NAME.pt, NAME.zip, or else a folder.")
+        raise Refused(f"“{out}” is a file of another kind; --out takes {takes}.")
     elif out.is_dir() and any(out.iterdir()) and not (out / "synthetic.json").exists():
-        raise Refused(f"The folder “{out}” holds other files; name a new or empty folder, a .pt or a .zip.")
+        raise Refused(f"The folder “{out}” holds other files; name a new or empty folder, or a file: {takes}.")
     elif not out.is_dir() and not out.resolve().parent.is_dir():
         raise Refused(f"There is no folder “{out.resolve().parent}” to write {out.name} into.")
     return out
 
 
-def _write_set(synthetic: Any, folder: Path | None, out: Path) -> None:
-    """Write a set as ``.pt`` (the papers' tuple of images and labels), ``.zip``, or a folder."""
-    if out.suffix == ".pt":
+def _write_set(synthetic: Any, folder: Path, out: Path) -> None:
+    """Write a set, which is saved in ``folder``: as ``.pt`` (the papers' tuple of images and labels), ``.npz``,
+    ``.safetensors``, ``.zip``, or a folder."""
+    from engine.exports import setfile
+    from engine.exports.setzip import export_zip
+
+    make = {".zip": export_zip, ".npz": setfile.npz, ".safetensors": setfile.safetensors}.get(out.suffix.lower())
+    if make:
+        _write_aside(out, make(folder))
+    elif out.suffix.lower() == ".pt":
         from engine.exchange import export_pt
 
         export_pt(synthetic, out)
-    elif out.suffix == ".zip":
-        import tempfile
-
-        from engine.bundle import export_zip
-
-        with tempfile.TemporaryDirectory() as aside:
-            content = export_zip(folder or synthetic.save(Path(aside)))
-        part = out.with_name(f".{out.name}.part")
-        part.write_bytes(content)
-        os.replace(part, out)
     else:
         synthetic.save(out)
+
+
+def _write_aside(out: Path, content: bytes) -> None:
+    """A file aside, then renamed, so that nobody finds half of one."""
+    part = out.with_name(f".{out.name}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise Refused(f"{out.name} cannot be written ({error.strerror}); choose another place.") from None
 
 
 # ---- printing -------------------------------------------------------------------------------------------------------
@@ -756,8 +819,13 @@ def _print_json(value: Any) -> None:
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are sentences."""
 
+    more: Callable[[], str] | None = None  # what follows the help, as it is
+
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+
+    def format_help(self) -> str:
+        return super().format_help() + (f"\n{self.more()}" if self.more else "")
 
     def error(self, message: str) -> NoReturn:
         raise Refused(f"{message[:1].upper()}{message[1:]}; “{self.prog} --help” shows what there is.")
@@ -791,6 +859,20 @@ def _add_flags(parser: argparse.ArgumentParser, rows: list[Parameter], **default
             parser.add_argument(flag, metavar=row.kind.upper(), default=None, help=note)
 
 
+def _export_help() -> str:
+    """The formats, and how to train on what was exported."""
+    from engine.exports import EXPORTS
+    from engine.exports.snippet import example
+
+    rows = [f"  {e.id:<12} {e.suffix:<13} {e.about}" for e in EXPORTS.values()]
+    about = (
+        "A set trains students without Limbeck; --snippet prints the lines for its own protocol and data. For\n"
+        "CIFAR-10 images, under DC's protocol:\n\n"
+    )
+    code = "".join(f"  {line}".rstrip() + "\n" for line in example().splitlines())
+    return "\n".join(["formats:", *rows, "", about]) + code
+
+
 def _help(row: Parameter, default: Any) -> str:
     own = {m.id: r for m in METHODS.values() for r in parameters(m.parameters) if r.name == row.name}
     if own and row.name not in {r.name for r in parameters(SPECS["distill"])}:
@@ -804,8 +886,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m engine", description="Limbeck: distil a training set into a handful of images.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, run: Callable[[argparse.Namespace], None], text: str, under: Any = commands) -> Any:
+    def command(
+        name: str,
+        run: Callable[[argparse.Namespace], None],
+        text: str,
+        under: Any = commands,
+        more: Callable[[], str] | None = None,
+    ) -> Any:
         sub = under.add_parser(name, help=text, description=text)
+        sub.more = more
         sub.set_defaults(action=run)  # a name that no parameter has
         sub.add_argument("--json", action="store_true", help="Print one JSON value for machines.")
         return sub
@@ -824,7 +913,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("baseline", baseline, "Select or summarise real images, without distilling.")
     _add_flags(sub, parameters(SPECS["baseline"]), **QUICK_DEFAULTS)
     sub.add_argument("--title", help="A name for the run.")
-    sub.add_argument("--out", metavar="FILE", help="Also write the set: NAME.pt, NAME.zip, or else a folder.")
+    sub.add_argument("--out", metavar="FILE", help=ALSO)
 
     sub = command("evaluate", evaluate, "Train students on a set and test them. Accuracies are fractions in [0, 1].")
     sub.add_argument(
@@ -837,7 +926,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("source", metavar="SET", help="A run id, or a saved folder or .zip.")
     _add_flags(sub, [r for r in parameters(SPECS["soften"]) if r.name != "source"])
-    sub.add_argument("--out", metavar="FILE", help="Also write the set: NAME.pt, NAME.zip, or else a folder.")
+    sub.add_argument("--out", metavar="FILE", help=ALSO)
 
     sub = command(
         "rank",
@@ -848,19 +937,29 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("source", metavar="SET", help="A run id, or a saved folder or .zip.")
     _add_flags(sub, [r for r in parameters(SPECS["rank"]) if r.name != "source"])
 
-    sub = command("export", export, "Write a run's result, or a saved set, as a file to take away.")
-    sub.add_argument("source", metavar="RUN", help="A run id, or a saved folder or .zip.")
+    sub = command(
+        "export",
+        export,
+        "Write a run, its pictures or its set, or a saved set, as a file to take away.",
+        more=_export_help,
+    )
+    sub.add_argument("source", metavar="RUN", help="A run id, or (for its set alone) a saved folder or file.")
     sub.add_argument(
-        "--out",
-        metavar="FILE",
-        required=True,
-        help="NAME.pt: the tuple that papers' code reads; NAME.zip: safetensors and json; else a folder of both.",
+        "--out", metavar="FILE", required=True, help="The file, whose ending says the format; or a folder."
+    )
+    sub.add_argument(
+        "--format", metavar="FORMAT", help="What to make; needed for run alone, which is a .zip as zip is."
+    )
+    sub.add_argument(
+        "--snippet", action="store_true", help="Also print lines of plain PyTorch that train on the exported set."
     )
 
     sub = command(
-        "import", import_, "Read a .pt or .npz of images and labels, or a saved set, and keep it as a finished run."
+        "import",
+        import_,
+        "Read a .pt or .npz of images and labels, a saved set, or a run's zip, and keep it as a finished run.",
     )
-    sub.add_argument("path", metavar="FILE", help="A .pt or .npz file, or a saved folder or .zip.")
+    sub.add_argument("path", metavar="FILE", help="A .pt, .npz or .safetensors file, or a saved folder or .zip.")
     _add_flags(sub, [r for r in parameters(SPECS["import"]) if r.name != "path"])
     sub.add_argument("--title", help="A name for the run.")
 

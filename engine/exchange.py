@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.bundle import export_zip
 from engine.data.base import Dataset
 from engine.errors import Refused
+from engine.exports.setzip import export_zip
 from engine.synthetic import MAX_IMAGES, SyntheticSet
 
 __all__ = ["export_pt", "export_zip", "import_pt"]

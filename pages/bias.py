@@ -198,6 +198,8 @@ def conflict(students: list[str]) -> None:
         cues.class_by_class(drawn, classes[classes["observer"].isin(drawn["observer"])], FEW, is_dark()),
         "bias_figure",
         "Share of texture and shape decisions of each student for each class; the table below holds the numbers",
+        classes[classes["observer"].isin(drawn["observer"])],
+        "shape-bias-by-class",
     )
     guesser = found.answer.facts["guesser"]
     st.caption(
@@ -275,6 +277,8 @@ def five(students: list[str]) -> None:
         cues.five_bars(table, found.answer.facts["chance"], is_dark()),
         "five_figure",
         "Accuracy of each student in each experiment, with intervals; the data can be downloaded below",
+        table,
+        "five-experiments",
     )
     st.caption("Dotted: chance. Upright bars: 95 % intervals over stimuli (Wilson).")
     for row in found.answer.tables["origins"]:
@@ -301,6 +305,8 @@ def consistency(students: list[str]) -> None:
         cues.agreement(pairs, is_dark()),
         "kappa_figure",
         "Error consistency, Cohen's kappa, of every two observers; the table below holds the numbers",
+        pairs,
+        "error-consistency",
     )
     st.caption(
         "κ is 1 where two observers err on exactly the same images, 0 where they agree no more than their accuracies "
@@ -382,12 +388,16 @@ def study_result(values: dict[str, Any], wanted: bool) -> None:
         cues.bias_against_accuracy(conditions, facts["guesser"]["bias"], is_dark()),
         "study_figure",
         "Shape bias against test accuracy for each way of training; the table below holds the numbers",
+        conditions,
+        "shape-bias-study",
     )
     if conditions["images"].notna().sum() > 1:
         figure(
             cues.bias_over_images(conditions, facts["guesser"]["bias"], is_dark()),
             "study_images",
             "Shape bias over the number of training images; the table below holds the numbers",
+            conditions,
+            "shape-bias-over-images",
         )
     st.caption(
         "Upright bars: 95 % intervals over students and stimuli. Bars across: standard deviation of the accuracy over "

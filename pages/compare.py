@@ -20,6 +20,7 @@ from engine.table import parameters
 from pages.components import comparison, crossing, trends
 from pages.components.choice import one_of
 from pages.components.marks import mark_of, origin
+from pages.components.pieces import figure, is_dark
 from pages.components.player import player
 from pages.components.shared import dataset_title, executor, store
 
@@ -300,11 +301,12 @@ def numbers(table: pd.DataFrame, dataset: str) -> None:
         st.query_params.get("protocol"), help="Numbers of two protocols are never drawn together.",
     )  # fmt: skip
     remember(protocol=chosen)
-    st.plotly_chart(
-        comparison.chart(table, groups[chosen], dark=st.context.theme.type == "dark"),
-        key="compare_chart",
-        config={"displayModeBar": False},
-        alt=f"Accuracy of each set under {chosen}; the table above holds the same numbers",
+    figure(
+        comparison.chart(table, groups[chosen], is_dark()),
+        "compare_chart",
+        f"Accuracy of each set under {chosen}; the table above holds the same numbers",
+        comparison.same_group(table, groups[chosen]),
+        f"{dataset.split(':')[0]}-accuracy",
     )
 
 
@@ -359,23 +361,23 @@ def over_methods(where: Store, sets: list[Run], runs: list[Run], names: dict[str
         if groups:
             chosen = st.selectbox("Against images per class, under", list(groups), key="ipc_group")
             rows = trends.by_ipc(table, groups[chosen])
-            st.plotly_chart(
-                trends.ipc_chart(rows, dark), key="ipc_chart", config={"displayModeBar": False},
-                alt=f"Accuracy against images per class of every method under {chosen}; the CSV holds the numbers",
+            figure(
+                trends.ipc_chart(rows, dark), "ipc_chart",
+                f"Accuracy against images per class of every method under {chosen}; the CSV holds the numbers",
+                rows, f"{dataset.split(':')[0]}-ipc",
             )  # fmt: skip
             st.caption(f"All sets of {dataset_title(dataset)} here, {chosen}; bars are one standard deviation.")
-            download(rows, dataset, "ipc")
     with right:
         if not times.empty:
             ways = list(dict.fromkeys(f"{row.protocol}, {row.split}" for row in times.itertuples()))
             way = st.selectbox("Against distilling time, under", ways, key="time_group")
             rows = times[times["protocol"] + ", " + times["split"] == way]
-            st.plotly_chart(
-                trends.time_chart(rows, dark), key="time_chart", config={"displayModeBar": False},
-                alt=f"Accuracy against distilling time of the runs in view under {way}; the CSV holds the numbers",
+            figure(
+                trends.time_chart(rows, dark), "time_chart",
+                f"Accuracy against distilling time of the runs in view under {way}; the CSV holds the numbers",
+                rows, f"{dataset.split(':')[0]}-time",
             )  # fmt: skip
             st.caption(f"The distillations chosen above, measured while they ran: {way} images.")
-            download(rows, dataset, "time")
 
 
 def robustness(where: Store, runs: list[Run], names: dict[str, str], active: list[Run], dataset: str) -> None:

@@ -190,11 +190,15 @@ def importing(run_id: str, before: str) -> None:
     if run.status in ("failed", "interrupted", "stopped"):
         st.error(run.message)
     elif run.status == "done":
-        st.success(f"{run.title}: ready.")
-        st.page_link(
-            "pages/compare.py", label="Compare it", icon=":material/compare:",
-            query_params={"dataset": run.dataset, "runs": run.id},
-        )  # fmt: skip
+        st.success(f"{run.title}: ready. {run.message}")
+        with st.container(horizontal=True):
+            st.page_link(
+                "pages/compare.py", label="Compare it", icon=":material/compare:",
+                query_params={"dataset": run.dataset, "runs": run.id},
+            )  # fmt: skip
+            st.page_link(
+                "pages/distil.py", label="Look at it", icon=":material/visibility:", query_params={"run": run.id},
+            )  # fmt: skip
     else:
         st.progress(min(max(run.progress, 0.0), 1.0), f"{run.title} — {run.message}")
 
@@ -204,10 +208,10 @@ def a_set_from_elsewhere(own: str | None) -> None:
     row = {p.name: p for p in parameters(ImportSpec)}
     left, right = st.columns(2)
     left.file_uploader(
-        "Images: .pt or .npz, or a set downloaded from here", type=["pt", "pth", "npz", "zip"], key="import_file",
-        max_upload_size=200,
-        help="A float tensor N×C×H×W, normalised or in [0, 1], alone or with its labels. Files that hold program code "
-        "are refused.",
+        "Images: .pt or .npz, or a set or run exported from here", type=["pt", "pth", "npz", "safetensors", "zip"],
+        key="import_file", max_upload_size=200,
+        help="A float tensor N×C×H×W, normalised or in [0, 1], alone or with its labels; or what “Export” made of a "
+        "run here or elsewhere, which says by itself what it stands for. Files that hold program code are refused.",
     )  # fmt: skip
     right.file_uploader(
         "Labels: a second .pt file, where the first has none", type=["pt", "pth"], key="import_labels",
@@ -249,5 +253,5 @@ with right:
     if not source:
         st.query_params.pop("dataset", None)
         st.info("Here you will see your images, a column per class, before anything is distilled from them.")
-st.subheader("A distilled set from elsewhere")
+st.subheader("A distilled set or run from elsewhere")
 a_set_from_elsewhere(mine)

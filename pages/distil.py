@@ -9,17 +9,20 @@ from typing import Any
 
 import streamlit as st
 
-from engine.bundle import export_zip
+from engine import words
 from engine.data.catalogue import availability
 from engine.errors import Refused
 from engine.estimate import estimate
+from engine.exports.facts import story
 from engine.methods import METHODS
 from engine.presets import PRESETS
 from engine.runs.store import Event, Run
 from engine.runs.validate import check
 from engine.spec import RunSpec, build_spec
-from pages.components import charts, drawing, inside
-from pages.components.form import WORDS, form, read_address, set_values, write_address
+from engine.words import WORDS
+from pages.components import charts, drawing, exporting, inside
+from pages.components.form import form, read_address, set_values, write_address
+from pages.components.pieces import is_dark, take
 from pages.components.player import player
 from pages.components.shared import dataset_title, executor, store
 
@@ -205,9 +208,14 @@ def view(run: Run) -> None:
         st.title(heading(run), anchor=False)
         active = run.status in ACTIVE
         st.fragment(panel, run_every=1.0 if active else None)(run.id, run.status if not active else "active")
+    if run.status not in ACTIVE:
+        exporting.training(run)
     if run.kind == "distill":
         inside_it(run, shown.step)
     recent_runs(but=run.id)
+    made = story(store(), run.id)
+    if made.kind == "distill":
+        how_it_works(made.spec["method"])
 
 
 def heading(run: Run) -> str:
@@ -247,8 +255,10 @@ def panel(run_id: str, drawn_as: str) -> None:
 
 def status(run: Run, events: dict[str, list[Event]]) -> None:
     where = next((e.data["machine"] for e in reversed(events["layout"]) if e.data.get("machine")), "")
-    method = METHODS[run.spec["method"]].name if run.kind == "distill" else run.title
-    st.caption(f"{method}, on {where}" if where else method)
+    made = story(store(), run.id)
+    method = METHODS[made.spec["method"]].name if made.kind == "distill" else run.title
+    on = f", on {where}" if where else ""
+    st.caption(f"{method}{on}" + (f"; imported, made on {made.date}" if made.origin else ""))
     if run.status in ("queued", "running", "paused"):
         st.progress(progress(run), waiting(run) or run.message)
         with st.container(horizontal=True, gap="small"):
@@ -298,12 +308,13 @@ def final(run: Run) -> None:
             "images. The number is their mean ± standard deviation.",
         )
         network = WORDS["network"].get(found["network"], found["network"])
-        count = "1 student" if students == 1 else f"{students} students"
-        st.caption(f"{network}, {count}, {found['protocol']} protocol")
+        elsewhere = ", measured elsewhere" if found.get("imported") else ""
+        st.caption(f"{network}, {words.count(students, 'student')}, {found['protocol']} protocol{elsewhere}")
 
 
 def curves(run: Run, events: dict[str, list[Event]]) -> None:
-    dark = st.context.theme.type == "dark"
+    dark, ended = is_dark(), run.status not in ACTIVE
+    renderer = "svg" if ended else "canvas"  # a canvas is cheaper to draw every second, an SVG can be saved
     measured = events["accuracy"]
     if measured or events["reference"] or run.status in ACTIVE and run.kind == "distill":
         st.markdown(
@@ -319,6 +330,7 @@ def curves(run: Run, events: dict[str, list[Event]]) -> None:
             charts.accuracy(measured, events["reference"], dark),
             key="accuracy",
             height=180,
+            renderer=renderer,
             alt="Accuracy in percent against seconds of distilling",
         )
         if measured:
@@ -327,30 +339,22 @@ def curves(run: Run, events: dict[str, list[Event]]) -> None:
             st.caption(
                 f"{100 * last['accuracy']:.1f} % ({last['protocol']} protocol, {count}, held-out training images)"
             )
+        if ended:
+            take("accuracy", lambda: charts.measurements(measured, events["reference"]), f"{run.id}-accuracy")
     if len(events["metric"]) > 1:
         st.markdown("**Loss**", help="How far the synthetic images are from what the method wants; lower is better.")
         st.echarts_chart(
-            charts.loss(events["metric"], dark), key="loss", height=110, alt="Loss against seconds of distilling"
-        )
+            charts.loss(events["metric"], dark), key="loss", height=110, renderer=renderer,
+            alt="Loss against seconds of distilling",
+        )  # fmt: skip
+        if ended:
+            take("loss", lambda: charts.losses(events["metric"]), f"{run.id}-loss")
 
 
 def afterwards(run: Run) -> None:
     """What one can do with a run that has ended."""
-    folder = store().result_folder(run.id)
-    if folder is not None:
-        with st.container(horizontal=True, gap="small"):
-            st.download_button(
-                "Images (.zip)", lambda: export_zip(folder), f"limbeck-{run.id}.zip", "application/zip",
-                icon=":material/download:", on_click="ignore", help="safetensors and JSON, readable without Limbeck.",
-            )  # fmt: skip
-            papers = folder / "papers.pt"
-            if papers.is_file():
-                st.download_button(
-                    "Papers' code (.pt)", papers.read_bytes, f"limbeck-{run.id}.pt", "application/octet-stream",
-                    icon=":material/download:", on_click="ignore",
-                    help="The tuple of images and labels that the published code of these methods reads.",
-                )  # fmt: skip
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        exporting.popover(run)
         if run.kind == "distill":
             st.button(
                 "Change the settings", icon=":material/tune:", on_click=set_up,
@@ -360,7 +364,7 @@ def afterwards(run: Run) -> None:
             "pages/compare.py", label="Compare", icon=":material/compare:",
             query_params={"dataset": run.dataset, "runs": run.id},
         )  # fmt: skip
-        if folder is not None:
+        if store().result_folder(run.id) is not None:
             st.page_link(
                 "pages/students.py", label="Train a student", icon=":material/school:", query_params={"src": run.id},
             )  # fmt: skip

@@ -224,8 +224,8 @@ def put(section: str, pressed: bool, students: list[str]) -> Answered | None:
 # ---- pieces of an answer --------------------------------------------------------------------------------------------
 
 
-def plot(chart: Any, key: str, alt: str) -> None:
-    figure(chart, f"robust_figure_{key}", alt)
+def plot(chart: Any, key: str, alt: str, table: pd.DataFrame) -> None:
+    figure(chart, f"robust_figure_{key}", alt, table, f"robustness-{key}")
 
 
 def picture(found: Answered, name: str, heads: list[str], alt: str, cell: int = 72) -> None:
@@ -263,6 +263,7 @@ def shortcut(found: Answered, _: dict[str, str]) -> None:
             "shortcut",
             "Accuracy of students of the distilled, of random real and of all images, where position agrees with shape "
             "as in training, where it tells nothing, and where it tells the other class; the table holds the numbers",
+            students,
         )
         st.caption(
             "Large markers: means over repeats, with 95 % intervals. Small: single students. Who goes by shape is as "
@@ -329,7 +330,7 @@ def subgroups(found: Answered, called: dict[str, str]) -> None:
         plot(
             stress.strip(groups, summary, who, is_dark()), "subgroups",
             "Accuracy of each group of class and background colour, a lane for each student; the table below has the "
-            "worst group and the spread",
+            "worst group and the spread", groups,
         )  # fmt: skip
         st.caption(
             "Small markers: groups. Large: the worst. Solid line: all images. Dotted line: where the worst group lies "
@@ -338,9 +339,10 @@ def subgroups(found: Answered, called: dict[str, str]) -> None:
     with right:
         names = dict(zip(who["student"], who["observer"], strict=True))
         chosen = view("Groups of", "of", names)
+        mine = groups[groups["student"] == chosen]
         plot(
-            stress.group_map(groups[groups["student"] == chosen], is_dark()), "groups",
-            f"Accuracy of {names[chosen]} in percent for each class and background colour",
+            stress.group_map(mine, is_dark()), "groups",
+            f"Accuracy of {names[chosen]} in percent for each class and background colour", mine,
         )  # fmt: skip
         st.caption(f"Percent right. Empty: fewer than {found.answer.facts['smallest']} images.")
     st.dataframe(
@@ -389,20 +391,22 @@ def robustness(found: Answered, called: dict[str, str]) -> None:
         plot(
             stress.lanes(shown, titles, "perturbation", who, chance, is_dark()), "lanes",
             f"Accuracy of each student under each corruption and attack at severity {severity}; the data can be "
-            "downloaded below",
+            "downloaded below", shown,
         )  # fmt: skip
     with right:
         looks = {"mean": "Mean of all corruptions", **{k: v for k, v in titles.items() if k != "clean"}}
         look = view("Against severity", "look", looks)
+        against = _against_severity(accuracy, look)
         plot(
-            stress.over_severity(_against_severity(accuracy, look), who, chance, _strengths(found, look), is_dark()),
+            stress.over_severity(against, who, chance, _strengths(found, look), is_dark()),
             "severity",
             f"Accuracy of each student against severity: {looks[look]}",
+            against,
         )
         if facts["searched"]:
             plot(
                 stress.holding(radii, who, is_dark()), "radii",
-                "Share of the searched images whose right answer holds, against the radius of the attack",
+                "Share of the searched images whose right answer holds, against the radius of the attack", radii,
             )  # fmt: skip
             st.caption(
                 f"{facts['searched']} images: the smallest radius at which PGD changes a right answer "
@@ -488,6 +492,7 @@ def transfer(found: Answered, called: dict[str, str]) -> None:
         plot(
             stress.lanes(accuracy, ways, "way", who, facts["chance"], is_dark()), "transfer",
             "Accuracy that each student's features reach on the target dataset; the table below holds the numbers",
+            accuracy,
         )  # fmt: skip
         st.caption(
             f"{facts['images']:,} training images of the target, {facts['tested']:,} to test on. Fixed features: a "
@@ -503,7 +508,7 @@ def transfer(found: Answered, called: dict[str, str]) -> None:
         plot(
             stress.against(shown, "student", score, "reached", (facts["scores"][score], f"{ways[way]} (%)"), who,
                            is_dark()),
-            "scores", f"Accuracy reached against {facts['scores'][score]}, a marker for each student",
+            "scores", f"Accuracy reached against {facts['scores'][score]}, a marker for each student", shown,
         )  # fmt: skip
         rho = {(c["score"], c["way"]): c for c in found.answer.tables["correlations"]}.get((score, way))
         if rho and rho["spearman"] is not None:
@@ -537,7 +542,7 @@ def fooling(found: Answered, called: dict[str, str]) -> None:
     with left:
         plot(
             stress.matrix(pairs, who, is_dark()), "matrix",
-            "How often examples made on each student fool each of the others; the data can be downloaded below",
+            "How often examples made on each student fool each of the others; the data can be downloaded below", pairs,
         )  # fmt: skip
         st.caption(
             " · ".join(f"**{i}** {name}" for i, name in enumerate(who["observer"], 1))
@@ -557,7 +562,7 @@ def fooling(found: Answered, called: dict[str, str]) -> None:
         unit = "" if beside in ("leep", "nce", "h_score") else " (%)"
         plot(
             stress.against(shown, column, "x", "fools", (f"{measures[beside]}{unit}", "Fools (%)"), who, is_dark()),
-            "beside", f"Share fooled against: {measures[beside]}",
+            "beside", f"Share fooled against: {measures[beside]}", shown,
         )  # fmt: skip
         if beside == "agreement":
             rho = facts["spearman"]

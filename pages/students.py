@@ -13,7 +13,7 @@ from engine.runs.store import Run, Store
 from engine.spec import StudentSpec, build_spec
 from pages.components import address, form, reports, student_form
 from pages.components.choice import keep
-from pages.components.pieces import download
+from pages.components.pieces import figure
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, executor, store
 from pages.components.student_form import NETWORKS
@@ -302,12 +302,12 @@ def look(students: dict[str, Facts]) -> None:
             st.page_link(path, label=title, icon=icon, help=about, query_params=query)
 
     st.subheader("Accuracy by class", anchor=False)
-    st.plotly_chart(
-        reports.class_accuracy(students, dark), key="students_classes", config={"displayModeBar": False},
-        alt="Accuracy of each student for each class; the data can be downloaded below",
+    figure(
+        reports.class_accuracy(students, dark), "students_classes",
+        "Accuracy of each student for each class; the data can be downloaded below", reports.per_class(students),
+        "students-by-class",
     )  # fmt: skip
     st.caption("Markers: share of a class's test images that are right, with 95 % intervals. Lines: over all classes.")
-    download(reports.per_class(students), "students-by-class")
 
     called = reports.names(students)
     for first in range(0, len(students), 2):
@@ -336,9 +336,10 @@ def report(id: str, facts: Facts, name: str, dark: bool, others: list[str]) -> N
     matrix, wrong = st.columns([1.15, 1], gap="large") if not others else (st.container(), st.container())
     with matrix:
         st.markdown("**Confusion matrix**", help="Rows: what the test images are. Columns: what the student says.")
-        st.plotly_chart(
-            reports.confusion(facts, dark), key=f"confusion-{id}", config={"displayModeBar": False},
-            alt=f"Confusion matrix of {name}; the counts can be downloaded below",
+        figure(
+            reports.confusion(facts, dark), f"confusion-{id}",
+            f"Confusion matrix of {name}; the counts can be downloaded below",
+            lambda: reports.confusion_table(facts), f"confusion-{id}",
         )  # fmt: skip
         st.caption("Colours: share of the row, on a scale that keeps few errors visible beside many right answers.")
     with wrong:
@@ -356,7 +357,6 @@ def report(id: str, facts: Facts, name: str, dark: bool, others: list[str]) -> N
             count = total if total > SHOWN and every else min(total, SHOWN)
             st.html(reports.mistakes([id, *others][:ASKED], facts, pictures(id, count), count))
     with st.container(horizontal=True, gap="small"):
-        download(reports.confusion_table(facts), f"confusion-{id}", "Confusion (CSV)")
         with st.popover("Rename or delete", icon=":material/edit:"):
             key = f"rename-{id}"
             st.text_input("Name", value=str(facts["name"]), key=key, max_chars=200, on_change=rename, args=(id, key))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +109,7 @@ def test_evaluating_a_run_is_kept_with_it(run, home):
     assert [e["network"] for e in Store(home).evaluations([id])] == ["mlp"]
 
 
-@pytest.mark.parametrize("name", ("set", "set.zip", "set.pt"))
+@pytest.mark.parametrize("name", ("set", "set.zip", "set.pt", "set.npz", "set.safetensors"))
 def test_export_and_import_again(run, home, tmp_path, name):
     id = as_json(run("distill", "--steps", 3, "--json"))["run"]
     out = tmp_path / name
@@ -119,6 +120,59 @@ def test_export_and_import_again(run, home, tmp_path, name):
     second = load_synthetic(Path(row["result"]))
     assert (first.images - second.images).abs().max() < 1e-5 and second.kind == "imported"
     assert Store(home).run(row["run"]).status == "done" and Store(home).frames(row["run"]) == [0]
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "start"),
+    (
+        ("gif", "film.gif", b"GIF89a"),
+        ("webp", "film.webp", b"RIFF"),
+        ("sheet", "sheet.png", b"\x89PNG"),
+        ("html", "report.html", b"<!doctype html>"),
+        ("run", "run.zip", b"PK"),
+    ),
+)
+def test_export_of_more_than_the_set(run, home, tmp_path, format, name, start):
+    id = as_json(run("distill", "--steps", 12, "--json"))["run"]
+    row = as_json(run("export", id, "--format", format, "--out", tmp_path / name, "--json"))
+    content = (tmp_path / name).read_bytes()
+    assert row == {"out": str(tmp_path / name), "format": format, "bytes": len(content)} and content.startswith(start)
+    if format != "run":  # whose name ends as that of the set's zip does
+        assert as_json(run("export", id, "--out", tmp_path / f"again-{name}", "--json"))["format"] == format
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_a_whole_run_goes_from_one_home_to_another(run, home, tmp_path, monkeypatch):
+    id = as_json(run("distill", "--steps", 12, "--students", 2, "--title", "mine", "--json"))["run"]
+    as_json(run("export", id, "--format", "run", "--out", tmp_path / "run.zip", "--json"))
+    monkeypatch.setenv("LIMBECK_HOME", str(tmp_path / "elsewhere"))
+    row = as_json(run("import", tmp_path / "run.zip", "--json"))
+    store = Store(tmp_path / "elsewhere")
+    assert row["run"] != id and row["images"] == 10 and store.run(row["run"]).title == "mine, imported"
+    assert store.frames(row["run"]) == Store(home).frames(id) and len(store.frames(row["run"])) > 1
+    assert store.evaluations([row["run"]])[0]["accuracies"] == [0.5, 0.5]
+    row = as_json(run("import", tmp_path / "run.zip", "--title", "ours", "--json"))
+    assert store.run(row["run"]).title == "ours"
+
+
+def test_the_snippet_of_an_export_is_printed_when_asked_for(run, home, tmp_path):
+    id = as_json(run("distill", "--steps", 3, "--students", 2, "--json"))["run"]
+    row = as_json(run("export", id, "--out", tmp_path / "set.npz", "--snippet", "--json"))
+    compile(row["snippet"], "snippet", "exec")
+    assert 'np.load("set.npz")' in row["snippet"] and "50.0 ± 10.0 % test accuracy (DSA protocol" in row["snippet"]
+    _, out, _ = run("export", id, "--out", tmp_path / "again.safetensors", "--snippet")
+    assert "load_file(" in out
+    refused(run("export", id, "--out", tmp_path / "film.gif", "--snippet"), "--snippet")
+
+
+def test_the_help_of_export_names_every_format_and_shows_how_to_train(run):
+    from engine.exports import EXPORTS
+
+    _, out, _ = run("export", "--help")
+    for kind in EXPORTS.values():
+        assert re.search(rf"^  {kind.id} +\{kind.suffix} ", out, re.MULTILINE), kind.id
+    code = "\n".join(line[2:] for line in out.split("DC's protocol:\n")[1].splitlines())
+    compile(code, "help", "exec")
 
 
 def test_runs_are_listed_shown_and_deleted(run, home):
@@ -268,6 +322,10 @@ def test_every_flag_refuses_bad_values_before_there_is_a_run(run, home, tmp_path
         (["evaluate", "engine"], ["synthetic.json"]),
         (["export", "no-such-thing", "--out", "x.pt"], ["no-such-thing"]),
         (["export", "no-such-thing"], ["--out"]),
+        (["export", "no-such-thing", "--out", "x.gif"], ["no-such-thing", "runs list"]),
+        (["export", "no-such-thing", "--out", "x.mp4", "--format", "mp4"], ["mp4", "webp"]),
+        (["export", "no-such-thing", "--out", "x.zip", "--format", "gif"], [".gif", "x.zip"]),
+        (["export", "no-such-thing", "--out", "/no/such/folder/x.gif"], ["no folder"]),
         (["import", "no-such-file.pt", "--dataset", "digits"], ["no-such-file.pt"]),
         (["import", "pyproject.toml"], ["not a set"]),
         (["runs", "list", "--limit", "0"], ["1 to 10000"]),

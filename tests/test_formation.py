@@ -1,17 +1,13 @@
 """Several pictures in one image: decoding and composing, on disk, in students, in the methods that learn them."""
 
 import dataclasses
-import io
 import json
-import os
-import zipfile
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from engine.accel import pick_accel
-from engine.bundle import export_zip
 from engine.data.base import Dataset
 from engine.distill import make_distiller
 from engine.errors import Refused
@@ -137,23 +133,6 @@ def test_the_papers_code_gets_every_picture(tmp_path, data):
     back = import_pt(tmp_path / "set.pt", dataset=data)
     torch.testing.assert_close(back.images, decode(noise(6), 2))
     assert back.factor == 1 and back.hard_labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
-
-
-@pytest.mark.parametrize("factor", [2, 3])
-def test_the_readme_of_a_download_says_how_to_decode(tmp_path, data, factor):
-    content = export_zip(make(data, factor).save(tmp_path / "set"))
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        archive.extractall(tmp_path)
-    text = (tmp_path / "README.txt").read_text()
-    code = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    ")).replace("300", "2")
-    here, was = {}, os.getcwd()
-    os.chdir(tmp_path)
-    try:
-        exec(code, here)
-    finally:
-        os.chdir(was)
-    torch.testing.assert_close(here["images"], decode(noise(6), factor), atol=1e-5, rtol=0)
-    assert torch.equal(here["labels"], make(data, factor).decoded().labels)
 
 
 # ---- methods --------------------------------------------------------------------------------------------------------

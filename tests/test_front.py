@@ -31,7 +31,7 @@ def test_no_page_and_no_module_of_the_front_imports_torch(tmp_path):
 import sys
 from streamlit.testing.v1 import AppTest
 import engine.presets, engine.spec, engine.home, engine.errors, engine.data.catalogue, engine.students
-import engine.runs.store, engine.runs.executor, engine.runs.validate, engine.bundle
+import engine.runs.store, engine.runs.executor, engine.runs.validate, engine.exports.setzip
 import app
 at = AppTest.from_file("app.py", default_timeout=60).run()
 assert not at.exception, at.exception
@@ -101,6 +101,9 @@ def test_the_film_lists_every_frame_with_its_loss(client, run):
         "/api/runs/nosuchrun-123/frames",
         "/api/runs/nosuchrun-123/events",
         "/api/runs/nosuchrun-123/result.zip",
+        "/api/runs/nosuchrun-123/exports/gif",
+        "/api/runs/{run}/exports/mp4",
+        "/api/runs/{run}/exports/..%2fspec.json",
         "/api/runs/{run}/frames/6.webp",
         "/api/runs/{run}/frames/-1.webp",
         "/api/runs/{run}/frames/../../spec.json",
@@ -159,3 +162,25 @@ def test_a_result_downloads_as_one_zip(client, run, home):
     assert answer.status_code == 200
     assert run in answer.headers["content-disposition"]
     assert "synthetic.json" in zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
+
+
+@pytest.mark.parametrize(("format", "start"), [("gif", b"GIF89a"), ("sheet", b"\x89PNG"), ("html", b"<!doctype html>")])
+def test_pictures_and_reports_download(client, run, format, start):
+    answer = client.get(f"/api/runs/{run}/exports/{format}")
+    assert answer.status_code == 200 and answer.content.startswith(start)
+    assert "attachment" in answer.headers["content-disposition"] and run in answer.headers["content-disposition"]
+    refused = client.get(f"/api/runs/{run}/exports/npz")
+    assert refused.status_code == 404 and refused.text.endswith(".")
+
+
+def test_a_room_that_asks_at_once_is_told_to_come_back(client, run, monkeypatch):
+    import app
+
+    monkeypatch.setattr(app, "exporting", app.threading.BoundedSemaphore(1))
+    app.exporting.acquire()
+    busy = client.get(f"/api/runs/{run}/exports/sheet")
+    assert busy.status_code == 503 and busy.headers["retry-after"]
+    app.exporting.release()
+    assert client.get(f"/api/runs/{run}/exports/sheet").status_code == 200
+    assert client.get(f"/api/runs/{run}/exports/npz").status_code == 404
+    assert client.get(f"/api/runs/{run}/exports/sheet").status_code == 200, "a refusal does not keep the place"

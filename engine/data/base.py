@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from engine.strategies import flips
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -44,7 +46,7 @@ class Dataset:
     @property
     def flips(self) -> bool:
         """Whether a mirrored image keeps its class: False where the images are characters."""
-        return self.channels == 3 and self.name not in ("svhn",)
+        return flips(self.name, self.channels)
 
     @cached_property
     def held_out(self) -> Tensor:

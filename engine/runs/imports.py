@@ -10,18 +10,20 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from engine import exchange
+from engine import exchange, words
 from engine.data.base import Dataset
 from engine.data.catalogue import FOLDER
 from engine.errors import Refused
-from engine.runs.film import publish
+from engine.exports import setfile
+from engine.exports.runzip import SET_LIMITS, Carried, is_run, unpack, unpacked
+from engine.runs.film import publish, write_result
 from engine.runs.job import Job, read_data
 from engine.runs.store import Store
 from engine.runs.validate import check_dataset, needs_dataset
 from engine.spec import ImportSpec
 from engine.synthetic import SyntheticSet, load_synthetic
 
-PARTS = {"synthetic.json": 50_000_000, "synthetic.safetensors": 2_000_000_000}  # bytes each may unpack to
+PARTS = SET_LIMITS
 
 
 def read_set(
@@ -42,6 +44,10 @@ def read_set(
         return load_synthetic(path)
     if path.suffix == ".zip":
         return _from_zip(path)
+    if setfile.says_all(path):
+        with tempfile.TemporaryDirectory() as folder:
+            setfile.unpack(path, Path(folder))
+            return load_synthetic(Path(folder))
     if not needs_dataset(path):
         raise Refused(f"{path.name} is not a set: give a saved folder or .zip, or a .pt or .npz of images and labels.")
     if dataset is None:
@@ -73,6 +79,11 @@ def import_run(job: Job) -> None:
     """The job: read an uploaded file and make it the run's result. The upload is then removed, also when refused."""
     spec = ImportSpec.model_validate(job.run.spec)
     try:
+        if is_run(spec.path):
+            job.say("Checking the run.")
+            with unpacked(Path(spec.path)) as carried:
+                keep_run(job.store, job.id, carried, set_of(carried, Path(spec.path).name), title_of(carried))
+            return _remove_upload(job, spec)
         named = read_data(job, spec.dataset, spec.size) if needs_dataset(spec.path) else None
         job.say("Checking the file.")
         synthetic = read_import(spec, named)
@@ -83,6 +94,54 @@ def import_run(job: Job) -> None:
     job.store.update(job.id, progress=1.0, dataset=synthetic.dataset)
     job.store.announce(job.id, "done", _done(synthetic))
     _remove_upload(job, spec)
+
+
+def import_zip(store: Store, spec: ImportSpec, title: str) -> tuple[str, SyntheticSet]:
+    """Make a finished run of a run's zip, at once; returns its id and set. ``title``: its own unless given."""
+    path = Path(spec.path)
+    with unpacked(path) as carried:
+        synthetic = set_of(carried, path.name)
+        id = store.submit("import", spec, title, pid=os.getpid())
+        keep_run(store, id, carried, synthetic, title or title_of(carried))
+    return id, synthetic
+
+
+def set_of(carried: Carried, file: str) -> SyntheticSet:
+    """The set of a run that was read from a zip. Raises ``Refused`` when it is none, or not that run's."""
+    about, layout = carried.about, carried.layout
+    synthetic = load_synthetic(carried.folder / "result")
+    if synthetic.dataset != about.dataset or list(synthetic.classes) != layout["classes"]:
+        raise Refused(f"The set in {file} is not that of its run: dataset or classes differ. Export the run again.")
+    if synthetic.images.shape[1] != layout["channels"]:
+        raise Refused(f"The set in {file} is not that of its run: the images have other colours. Export it again.")
+    if not about.dataset.startswith(FOLDER):
+        check_dataset(about.dataset)
+    provenance = {**synthetic.provenance, "imported_from": file}
+    return dataclasses.replace(synthetic, kind="imported", provenance=provenance)
+
+
+def keep_run(store: Store, id: str, carried: Carried, synthetic: SyntheticSet, title: str) -> None:
+    """Make a run that was read from a zip the result of the import ``id``: set, frames, events, evaluations.
+
+    Its events get ids of this store's own, its accuracies are marked as imported, and what it was is kept in the event
+    ``origin``.
+    """
+    about = carried.about
+    for step, path in carried.frames.items():
+        store.write_frame(id, step, path.read_bytes())
+    origin = {name: getattr(about, name) for name in ("kind", "title", "spec", "made", "seconds", "machine")}
+    store.append(id, [("origin", 0, origin), *carried.events], step=about.step, seconds=about.seconds)
+    for evaluation in carried.evaluations:
+        store.add_evaluation(id, evaluation)
+    write_result(store, id, synthetic)
+    store.update(id, progress=1.0, dataset=synthetic.dataset, title=title)
+    frames, measured = words.count(len(carried.frames), "frame"), words.count(len(carried.evaluations), "evaluation")
+    store.announce(id, "done", f"Imported with {frames} and {measured}; it was made elsewhere.")
+
+
+def title_of(carried: Carried) -> str:
+    """What an imported run is called unless somebody says otherwise."""
+    return f"{carried.about.title[:180].removesuffix(', imported')}, imported"
 
 
 def _remove_upload(job: Job, spec: ImportSpec) -> None:
@@ -109,18 +168,8 @@ def _from_zip(path: Path) -> SyntheticSet:
             for name, limit in PARTS.items():
                 if name not in found:
                     raise Refused(f"{path.name} holds no saved set: {name} is missing in it.")
-                _unpack(archive, found[name], Path(folder) / name, limit)
+                with (Path(folder) / name).open("wb") as sink:
+                    unpack(archive, found[name], sink, limit)
             return load_synthetic(Path(folder))
     except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError):
         raise Refused(f"{path.name} is not a zip that can be read.") from None
-
-
-def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, limit: int) -> None:
-    """Write one member, counting what really comes out of it: the size it claims may be a lie."""
-    with archive.open(info) as source, target.open("wb") as sink:
-        left = limit
-        while block := source.read(1 << 20):
-            left -= len(block)
-            if left < 0:
-                raise Refused(f"{info.filename[:80]} unpacks to more than {limit // 1_000_000} MB.")
-            sink.write(block)

@@ -11,6 +11,7 @@ from engine.data.catalogue import DATASETS, FOLDER, availability
 from engine.data.folder_check import opened
 from engine.errors import Refused
 from engine.estimate import estimate
+from engine.exports.setfile import says_all
 from engine.methods import (
     ATTENTION_NEEDS_LAYERS,
     BANK_NEEDS_UNTRAINED,
@@ -121,7 +122,7 @@ def check_dataset(name: str) -> None:
 
 def needs_dataset(path: str | Path) -> bool:
     """Whether a file does not say itself which dataset it stands for."""
-    return Path(path).suffix.lower() in TENSOR_FILES
+    return Path(path).suffix.lower() in TENSOR_FILES and not says_all(Path(path))
 
 
 def smallest_class(path: Path) -> int:

@@ -103,7 +103,8 @@ def context_answer(found: Answered, called: dict[str, str]) -> None:
     shown = one_of("shown", words, "Which number")
     figure(
         maps.context(everything, who, shown, is_dark()), "context_figure",
-        f"{SHARES[shown]} of each student under the five conditions; the table below holds the numbers",
+        f"{SHARES[shown]} of each student under the five conditions; the table below holds the numbers", everything,
+        "context",
     )  # fmt: skip
     if shown == "object_share":
         st.caption("Share of the absolute attribution that lies on the object, with 95 % intervals. Dotted: the "

@@ -84,6 +84,7 @@ def show_distilled(students: list[str], known: dict[str, Facts], called: dict[st
         figure(
             maps.spectrum(found.table("spectrum"), is_dark()), "spectrum_figure",
             "Power over spatial frequency of the set and of real images; the data can be downloaded below",
+            found.table("spectrum"), "spectrum",
         )  # fmt: skip
     with two:
         for kind, title in (("synthetic", "This set"), ("real", "Real test images")):
@@ -96,7 +97,6 @@ def show_distilled(students: list[str], known: dict[str, Facts], called: dict[st
     with st.container(horizontal=True, gap="small"):
         download(nearest, "nearest", "Neighbours (CSV)")
         download(looks, "synthetic-looks", "Answers (CSV)")
-        download(found.table("spectrum"), "spectrum", "Spectrum (CSV)")
         download(found.table("variation"), "variation", "Variation (CSV)")
 
 

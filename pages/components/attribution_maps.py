@@ -185,7 +185,8 @@ def sanity(asked: dict[str, Any], students: list[str], known: dict[str, Facts], 
     st.html(maps.strip(found.url("strip"), "The map from the trained student to one all random", heads, 128))
     figure(
         maps.stages(table, is_dark()), "sanity_figure",
-        "Likeness of the map to the trained student's as layers become random; the data can be downloaded below",
+        "Likeness of the map to the trained student's as layers become random; the data can be downloaded below", table,
+        "sanity",
     )  # fmt: skip
     st.caption("Means over three random networks, with the lowest and the highest. A map that stays alike shows the "
                "image rather than what was learned.")  # fmt: skip

@@ -58,12 +58,13 @@ def agreement(students: list[str], known: dict[str, Facts], called: dict[str, st
     with left:
         figure(
             maps.matrix(facts[shown], list(who["observer"]), shown == "distance", is_dark()), "agreement_figure",
-            f"{MATRICES[shown]} of every two students; the table below holds the numbers",
+            f"{MATRICES[shown]} of every two students; the table below holds the numbers", pairs, "map-distances",
         )  # fmt: skip
     with right:
         figure(
             maps.tree(facts["tree"], who, is_dark()), "tree_figure",
-            "Tree of the students by the distance of their maps; the table below holds the distances",
+            "Tree of the students by the distance of their maps; the table below holds the distances", pairs,
+            "map-tree",
         )  # fmt: skip
     st.caption("Distance: 1 less the mean cosine of the two students' maps of the true class (after Song et al. 2019). "
                "The tree joins the nearest first, groups at the mean of their distances.")  # fmt: skip
@@ -123,6 +124,8 @@ def quality(students: list[str], called: dict[str, str]) -> None:
         maps.quality(mine, who, {**names, maps.CHANCE: "Random order"}, metrics[metric]["better"], is_dark()),
         "quality_figure",
         f"{metrics[metric]['name']} of each method and student, with intervals; the table below holds the numbers",
+        mine,
+        "map-quality",
     )
     drawn = [m for m in methods if m in set(found.table("curves")["method"])]
     if drawn:
@@ -131,6 +134,7 @@ def quality(students: list[str], called: dict[str, str]) -> None:
         figure(
             maps.curves(found.table("curves"), who, method, is_dark()), "curves_figure",
             f"Deletion and insertion curves of {names[method]} for each student; the data can be downloaded below",
+            found.table("curves"), "map-curves",
         )  # fmt: skip
         st.caption("Solid: the most important pixels first. Dotted: the same student, pixels in random order.")
     st.dataframe(

@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from engine.runs.store import Event, Store
 from pages.components.marks import MARKS
 
 CURVES = ("metric", "accuracy", "reference", "status", "evaluation", "layout")
-GRID = {"left": 2, "right": 14, "top": 8, "bottom": 0, "containLabel": True}
+GRID = {"left": 2, "right": 18, "top": 8, "bottom": 6, "containLabel": True}
 POINTS = 400  # of a loss curve that are drawn
 
 
@@ -85,6 +86,18 @@ def accuracy(events: Sequence[Event], references: Sequence[Event], dark: bool) -
             }
         ],
     }
+
+
+def measurements(events: Sequence[Event], references: Sequence[Event]) -> pd.DataFrame:
+    """The numbers of the accuracy curve and of the lines across it, which hold at every second."""
+    rows = [{"what": "distilled", "step": e.step, **e.data} for e in events]
+    rows += [{"what": e.data["label"], **{k: v for k, v in e.data.items() if k != "label"}} for e in references]
+    return pd.DataFrame(rows)
+
+
+def losses(events: Sequence[Event]) -> pd.DataFrame:
+    """Every number that was noted beside the loss, by step."""
+    return pd.DataFrame([{"step": e.step, **e.data} for e in events])
 
 
 def loss(events: Sequence[Event], dark: bool) -> dict[str, Any]:

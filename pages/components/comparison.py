@@ -16,6 +16,7 @@ from engine.runs.store import Run, Store, default_title
 from engine.spec import PROTOCOLS, BaselineSpec, RunSpec
 from engine.students.protocols import TRAINING
 from engine.table import parameters
+from engine.words import BASELINE_NAMES
 from pages.components.marks import MARKS, mark_of, origin
 
 SET_KINDS = ("distill", "baseline", "import", "soften")  # the kinds of run that make a set
@@ -30,18 +31,6 @@ LABELS = {
     for row in parameters(table)
 }
 FEW = 6  # columns of accuracies that a table has room for
-BASELINE_NAMES = {
-    "random": "Random real images",
-    "optimised": "Optimised real images",
-    "kmeans": "k-means centres",
-    "kmeans-real": "k-means, nearest real images",
-    "average": "Class averages",
-    "herding": "Herding",
-    "kcenter": "k-center",
-    "ccs": "Coverage-centric (CCS)",
-    "forgetting": "Most forgotten",
-    "el2n": "Largest early errors (EL2N)",
-}
 
 
 ASIDE = {"students", "protocol", "deterministic", "device", "dataset", "ipc", "method", "kind"}  # tell no images apart
@@ -234,11 +223,15 @@ def _images(row: pd.Series) -> str:
     return f"{row['images']:.0f} " + _tight(f"({row['ipc']:.3g} × {row['classes']:.0f} classes)")
 
 
+def same_group(table: pd.DataFrame, key: tuple[str, str, str]) -> pd.DataFrame:
+    """The rows of a tidy table under one protocol, network and split."""
+    return table[(table["protocol"] == key[0]) & (table["network"] == key[1]) & (table["split"] == key[2])]
+
+
 def chart(table: pd.DataFrame, key: tuple[str, str, str], dark: bool = False) -> go.Figure:
     """Accuracy of each set under one protocol: the mean ± one standard deviation, and faintly each student."""
     ink = "#f0ece4" if dark else "#211e1a"
-    same = table[(table["protocol"] == key[0]) & (table["network"] == key[1]) & (table["split"] == key[2])]
-    same = same.sort_values("mean")
+    same = same_group(table, key).sort_values("mean")
     figure = go.Figure()
     for mark in MARKS.values():
         some = same[same["kind"] == mark.name]

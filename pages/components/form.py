@@ -15,19 +15,12 @@ from engine.errors import Refused
 from engine.methods import METHODS
 from engine.presets import DEFAULT, PRESETS, Preset
 from engine.spec import URL_VERSION, RunSpec, build_spec
-from engine.students import PROTOCOLS
 from engine.table import Parameter, allowed, parameters
+from engine.words import WORDS
 from pages.components.shared import dataset_title, store
 
 PAIRS = (("dataset", "ipc"), ("method", "minutes"), ("init", "seed"))  # of the run's own, always in view
 ALWAYS = ("dataset", "method", "ipc")
-WORDS: dict[str, dict[str, str]] = {
-    "init": {"real": "real images", "noise": "noise", "mean": "class means", "kmeans": "k-means centres"},
-    "network": {"convnet": "ConvNet", "convnet-wide": "wide ConvNet", "lenet": "LeNet", "mlp": "MLP"},
-    "method": {m.id: m.name for m in METHODS.values()},
-    "protocol": {"auto": "the method's own", **{p.name: p.title for p in PROTOCOLS.values()}},
-    "device": {"auto": "the fastest here", "cpu": "CPU", "cuda": "CUDA", "mps": "MPS"},
-}
 METHOD_HELP = "  \n".join(f"**{m.name}** ({m.id}): {m.idea}" for m in METHODS.values())
 
 

@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+ASSETS = Path(__file__).parents[2] / "assets"
+Table = pd.DataFrame | Callable[[], pd.DataFrame]
 
-def figure(chart: Any, key: str, alt: str) -> None:
+_save = st.components.v2.component(
+    "limbeck_save",
+    html='<div class="save"><button type="button" value="svg">Picture (.svg)</button>\n'
+    '<button type="button" value="png">Picture (.png)</button><span role="status"></span></div>',
+    css=(ASSETS / "save.css").read_text(),
+    js=(ASSETS / "save.js").read_text(),
+)
+
+
+def figure(chart: Any, key: str, alt: str, table: Table, what: str) -> None:
+    """A finished result as a plotly figure, with a small “Download” below it; see ``take``."""
     st.plotly_chart(chart, key=key, config={"displayModeBar": False}, alt=alt)
+    take(key, table, what)
+
+
+def take(key: str, table: Table, what: str) -> None:
+    """The “Download” of the chart with that key: as SVG or PNG, which the browser makes of what it has drawn, and the
+    ``table`` behind it as CSV, made when it is asked for. ``what`` names the files."""
+
+    def csv() -> str:
+        return (table() if callable(table) else table).to_csv(index=False)
+
+    with st.popover("Download", icon=":material/download:", type="tertiary", key=f"take-{key}"):
+        _save(key=f"save-{key}", data={"chart": key, "name": f"limbeck-{what}"})
+        st.download_button(
+            "Data (.csv)", csv, f"limbeck-{what}.csv", "text/csv", on_click="ignore", key=f"csv-{key}", width="stretch"
+        )
 
 
 def download(table: pd.DataFrame | Callable[[], str], what: str, label: str = "Download the data (CSV)") -> None:

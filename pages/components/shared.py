@@ -8,11 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engine.data.catalogue import DATASETS
 from engine.home import limbeck_home
 from engine.probes.desk import Desk
 from engine.runs.executor import LocalExecutor
 from engine.runs.store import Store
+from engine.words import dataset_title
+
+__all__ = ["answerer", "dataset_title", "desk", "executor", "film", "store"]
 
 _starting = threading.Lock()
 
@@ -79,10 +81,3 @@ def film(where: Store, run: str) -> dict[str, Any] | None:
         "metric": {"step": metrics[-1].step, **metrics[-1].data} if metrics else None,
         "cursor": events[-1].id if events else 0,
     }
-
-
-def dataset_title(name: str) -> str:
-    """A dataset as people call it."""
-    if name in DATASETS:
-        return DATASETS[name].title
-    return f"Your images: {Path(name.removeprefix('folder:')).stem}" if name.startswith("folder:") else name

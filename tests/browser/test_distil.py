@@ -44,6 +44,7 @@ def test_from_the_click_to_a_result(page: Page, server: Server, idle: Store) -> 
     assert film["frames"][0][0] == 0 and film["frames"][-1][0] == 12
     first, last = (server.get(f"/api/runs/{run}/frames/{n}.webp") for n in (0, 12))
     assert first != last, "the images have changed"
+    page.get_by_role("button", name="Export", exact=True).click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Images (.zip)").click()
     assert download.value.path().read_bytes()[:2] == b"PK"

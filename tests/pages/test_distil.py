@@ -14,6 +14,7 @@ from engine.presets import DEFAULT, PRESETS
 from engine.runs.store import Store
 from engine.spec import build_spec
 from pages.components.form import from_query, to_query
+from tests.exports import runs as exported
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,6 +166,66 @@ def test_a_finished_run_can_be_taken_up_again_as_a_form(store):
     assert not at.exception
     assert at.title[0].value == "Distil"
     assert by_label(at.number_input, "Images per class").value == 2
+
+
+def test_a_finished_run_offers_its_files_and_makes_none_of_them(store, monkeypatch):
+    from engine import exports
+
+    made = []
+    monkeypatch.setattr(exports, "story", lambda *_: made.append("something"))
+    run = exported.a_run(store)
+    at = opened(run=run)
+    buttons = {
+        b.key.removeprefix("export-").removesuffix(f"-{run}"): b for b in at.download_button if "export" in b.key
+    }
+    assert set(buttons) == set(exports.EXPORTS)
+    assert not any(b.disabled for b in buttons.values()) and made == []
+    code = next(c.value for c in at.code if "torch" in c.value)
+    assert f"limbeck-{run}.safetensors" in code and "82.0 ± 0.8 % test accuracy (DC protocol" in code
+
+
+def test_what_a_run_does_not_have_is_not_offered(store):
+    run = a_run(store, "failed", "It failed.")
+    at = opened(run=run)
+    on = {b.key.split("-")[1] for b in at.download_button if "export" in b.key and not b.disabled}
+    assert on == {"gif", "webp", "sheet", "html"}, "there are frames, but no set"
+    baseline = exported.a_run(store, (0,))
+    at = opened(run=baseline)
+    off = {b.key.split("-")[1] for b in at.download_button if "export" in b.key and b.disabled}
+    assert off == {"gif", "webp"}, "nothing moves"
+    at = opened(run=a_run(store, "running", "Distilling."))
+    assert not [b for b in at.download_button if "export" in b.key]
+
+
+def test_every_file_of_the_list_can_be_made(store):
+    from engine.exports import EXPORTS, export, missing
+
+    run = exported.a_run(store)
+    assert missing(store, run) == {}
+    for format in EXPORTS:
+        assert len(export(store, run, format)) > 500, format
+
+
+def test_the_curves_of_a_finished_run_can_be_saved(store):
+    at = opened(run=a_run(store))
+    keys = [b.key for b in at.download_button]
+    assert "csv-accuracy" in keys and "csv-loss" in keys
+    at = opened(run=a_run(store, "running", "Distilling."))
+    assert "csv-loss" not in [b.key for b in at.download_button], "a curve that grows is not saved"
+
+
+def test_an_imported_run_is_shown_as_imported(store, tmp_path):
+    from engine.exports import export
+    from engine.runs.imports import import_zip
+
+    path = tmp_path / "run.zip"
+    path.write_bytes(export(store, exported.a_run(store), "run"))
+    run, _ = import_zip(store, build_spec("import", path=str(path)), "")
+    at = opened(run=run)
+    assert at.metric[0].value == "82.0 ± 0.8 %"
+    said = " ".join(c.value for c in at.caption)
+    assert "Gradient matching, on a CPU; imported, made on" in said and "measured elsewhere" in said
+    assert "Change the settings" not in labels(at.button)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,12 @@
 """The protocol dd: students take the steps that a set was made for, from where it says, and nothing else."""
 
-import io
-import json
-import textwrap
-import zipfile
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch.func import functional_call
 
-from engine.bundle import export_zip
 from engine.distill.pretrained import fresh
 from engine.errors import Refused
 from engine.networks import make_network
@@ -137,20 +131,3 @@ def test_another_network_may_follow_a_set_for_any(cpu, free):
 def test_runs_that_will_have_no_step_sizes_are_refused_before_they_start(kind, values):
     with pytest.raises(Refused, match="learned step sizes"):
         check(build_spec(kind, dataset="digits", **values))
-
-
-def test_the_readme_of_a_zip_says_how_to_take_the_steps(data, fixed, free, tmp_path):
-    with zipfile.ZipFile(io.BytesIO(export_zip(fixed.save(tmp_path / "set")))) as archive:
-        readme = archive.read("README.txt").decode()
-        archive.extractall(tmp_path)
-    said, code = readme.split("But these images were made for 6 steps")[1].split("\n\n", 1)
-    assert "the weights start.* of one convnet" in said
-    network, set = make_network(**BUILD), load_file(tmp_path / "synthetic.safetensors")
-    network.load_state_dict({k.removeprefix("start."): w for k, w in set.items() if k.startswith("start.")})
-    here = {"torch": torch, "set": set, "images": set["images"], "labels": set["labels"], "net": network}
-    exec(textwrap.dedent(code), {**here, "about": json.loads((tmp_path / "synthetic.json").read_text())})
-    torch.testing.assert_close(dict(network.named_parameters()), plain(fixed, weights()), rtol=1e-4, atol=1e-6)
-    with zipfile.ZipFile(io.BytesIO(export_zip(free.save(tmp_path / "free")))) as archive:
-        assert "any convnet with Xavier-normal weights" in archive.read("README.txt").decode()
-    with zipfile.ZipFile(io.BytesIO(export_zip(make_set(data).save(tmp_path / "bare")))) as archive:
-        assert "But these images" not in archive.read("README.txt").decode()
