@@ -16,18 +16,23 @@ from typing import Any
 
 import streamlit as st
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.runtime.pages_manager import PagesManager
 
 from engine.errors import Refused
 from engine.exports import EXPORTS, export
+from engine.faults import LOG, record
 from engine.probes.desk import Desk
 from engine.runs.store import FINISHED, Event
 from pages.components.shared import answerer, executor, film, store
 
 ASSETS = Path(__file__).parent / "assets"
+OWN = "img-src 'self' data: blob:; media-src 'self' data: blob:; object-src 'none'; base-uri 'self'"
 STREAMED = ("layout", "frame", "metric", "status")
 closing = threading.Event()
 exporting = threading.BoundedSemaphore(2)
@@ -53,12 +58,23 @@ def show() -> None:
     st.navigation(pages, position="top").run()
 
 
+def failed(error: Exception) -> bool:
+    """What a page shows in place of an error that nobody foresaw: where it is written down, and what to do."""
+    id = record(error, f"{st.context.url} {st.query_params.to_dict()}")
+    st.error(
+        f"Something went wrong inside (error {id}). Reload the page; if that does not help, open it without what "
+        f"follows the ? in its address. {LOG} in the folder of runs says more about {id}."
+    )
+    return True  # Streamlit shows nothing of its own
+
+
 # ---- routes: read only, and only below a run's folder (the store checks ids and steps) ------------------------------
 
 
 def frame(request: Request) -> Response:
     """One frame of a run. It never changes under one URL: a frame made anew has another event id in its query."""
-    path = store().frame_path(request.path_params["run"], request.path_params["step"])
+    step = request.path_params["step"]
+    path = store().frame_path(request.path_params["run"], int(step)) if step.isdecimal() and len(step) < 10 else None
     if path is None:
         return PlainTextResponse("There is no such frame.", 404)
     return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "public, max-age=31536000, immutable"})
@@ -140,6 +156,27 @@ def _message(event: Event) -> str:
     return f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n"
 
 
+async def broken(request: Request, error: Exception) -> Response:
+    """The answer of a route that failed."""
+    id = record(error, f"{request.method} {request.url}")
+    return PlainTextResponse(f"Something went wrong inside; {LOG} of this server says where, under {id}.", 500)
+
+
+class OwnPictures:
+    """Has browsers take images from this server alone: names in files may be Markdown that asks for others."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sealed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Content-Security-Policy"] = OWN
+            await send(message)
+
+        await self.app(scope, receive, sealed if scope["type"] == "http" else send)
+
+
 # ---- the workers ----------------------------------------------------------------------------------------------------
 
 
@@ -173,7 +210,7 @@ def _end_streams_on_signals() -> None:
 
 
 ROUTES = [
-    Route("/api/runs/{run}/frames/{step:int}.webp", frame),
+    Route("/api/runs/{run}/frames/{step}.webp", frame),
     Route("/api/runs/{run}/frames", frames),
     Route("/api/runs/{run}/events", events),
     Route("/api/runs/{run}/result.zip", result),
@@ -187,4 +224,11 @@ else:
     # Streamlit takes a folder named pages for its older kind of navigation until the first view of this file, so that
     # a link to a page, followed right after the start, would bypass it.
     PagesManager.uses_pages_directory = False
-    app = st.App(__file__, routes=ROUTES, lifespan=lifespan)
+    app = st.App(
+        __file__,
+        routes=ROUTES,
+        lifespan=lifespan,
+        middleware=[Middleware(OwnPictures)],
+        on_script_error=failed,
+        exception_handlers={Exception: broken},
+    )

@@ -16,12 +16,12 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import Refused
+from engine.faults import LOG, record
 from engine.home import limbeck_home
 from engine.methods import METHODS
 from engine.probes.specs import PROBES
@@ -34,12 +34,15 @@ QUICK_DEFAULTS = {"students": 0}  # on the command line, evaluating is a command
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        _check_text(arguments)
         args = _parser().parse_args(arguments)
         args.action(args)
         sys.stdout.flush()
     except Refused as refusal:
-        print(f"{refusal}", file=sys.stderr)
+        # Names from anywhere may be in it; a terminal obeys what is not printable.
+        print("".join(c if c.isprintable() else "?" for c in str(refusal)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
@@ -47,10 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # “… | head” closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:  # a mistake of ours: the sentence for people, the rest for whoever repairs it
-        log = limbeck_home() / "errors.log"
-        with log.open("a") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {arguments or sys.argv[1:]}\n{traceback.format_exc()}\n")
-        print(f"Something went wrong inside ({type(error).__name__}); {log} says where.", file=sys.stderr)
+        id = record(error, f"{arguments}")
+        where = f"{LOG} in {limbeck_home()} says where, under {id}"
+        print(f"Something went wrong inside ({type(error).__name__}); {where}.", file=sys.stderr)
         return 2
     return 0
 
@@ -125,7 +127,7 @@ def evaluate(args: argparse.Namespace) -> None:
     store = _store()
     _check_saved(store, spec.source)
     run = store.run(spec.source)
-    path = store.result_folder(spec.source) or Path(spec.source).expanduser()
+    path = store.result_folder(spec.source) or _path(spec.source)
     if spec.dataset:
         _check_dataset(spec.dataset)
     _worker()
@@ -224,7 +226,7 @@ def _check_saved(store: Any, source: str) -> None:
     run = store.run(source)
     if run is not None and store.result_folder(source) is None:
         raise Refused(f"Run {source} has no result yet; it is {run.status}.")
-    if run is None and not os.path.exists(Path(source).expanduser()):
+    if run is None and not _path(source).exists():
         raise Refused(f"There is no run and no file “{source}”; “python -m engine runs list” shows the runs.")
 
 
@@ -252,7 +254,7 @@ def export(args: argparse.Namespace) -> None:
         raise Refused(f"Run {args.source} has no result yet; it is {run.status}.")
     from engine.runs.imports import read_set
 
-    synthetic = read_set(folder or Path(args.source).expanduser())
+    synthetic = read_set(folder or _path(args.source))
     with tempfile.TemporaryDirectory() as aside:
         saved = folder or synthetic.save(Path(aside))
         row = {"out": str(out), "images": len(synthetic.images)}
@@ -292,7 +294,7 @@ def import_(args: argparse.Namespace) -> None:
 
     spec = build_spec("import", **_given(args, parameters(SPECS["import"])))
     for name in (spec.path, spec.labels):
-        if name and not Path(name).expanduser().exists():
+        if name and not _path(name).exists():
             raise Refused(f"There is no file “{name}”.")
     store = _store()
     title = _title(args)
@@ -344,7 +346,7 @@ def probe(args: argparse.Namespace) -> None:
 
     asked = PROBES[args.probe]
     spec = asked.named(build_spec(asked.spec, **_given(args, parameters(asked.spec))), _store())
-    out = Path(args.out).expanduser() if args.out else None
+    out = _path(args.out) if args.out else None
     if out is not None and (out.is_file() or not out.resolve().parent.is_dir()):
         raise Refused(f"“{out}” cannot be a folder here; name a new folder, or one that is there.")
     desk = Desk()
@@ -436,7 +438,7 @@ def _student_train(store: Any, args: argparse.Namespace) -> None:
     check(spec)
     if spec.source != "full" and spec.source not in BASELINES:
         _check_saved(store, spec.source)
-        path = Path(spec.source).expanduser()
+        path = _path(spec.source)
         if store.run(spec.source) is None and needs_dataset(path) and not spec.dataset:
             raise Refused(f"{path.name} does not say which dataset it stands for; name it with --dataset.")
     worker = _worker()
@@ -491,7 +493,7 @@ def _runs_list(store: Any, args: argparse.Namespace, limit: int) -> None:
 
     for value, known, what in ((args.status, STATUSES, "status"), (args.kind, KINDS, "kind")):
         if value is not None and value not in known:
-            raise Refused(f"There is no {what} “{value}”; it must be one of {', '.join(known)}.")
+            raise Refused(f"There is no {what} “{value[:80]}”; it must be one of {', '.join(known)}.")
     store.sweep()
     found = store.runs(
         kinds=[args.kind] if args.kind else None,
@@ -560,8 +562,8 @@ def _title(args: argparse.Namespace) -> str:
 
 def _limit(text: str) -> int:
     """The value of ``--limit``."""
-    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
-        raise Refused(f"--limit was “{text}”, but must be a whole number from 1 to 10000.")
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= 10_000:
+        raise Refused(f"--limit was “{text[:40]}”, but must be a whole number from 1 to 10000.")
     return int(text)
 
 
@@ -718,13 +720,13 @@ def _check_out(text: str | None, endings: tuple[str, ...] = SET_FILES) -> Path |
     takes = f"{', '.join(f'NAME{ending}' for ending in endings)}, or else a folder"
     if not text.strip():
         raise Refused(f"--out needs a name: {takes}.")
-    out = Path(text).expanduser()
+    out = _path(text)
     if out.suffix.lower() in endings:
         if out.is_dir():
             raise Refused(f"“{out}” is a folder; --out needs a name for the {out.suffix} file.")
         if not out.resolve().parent.is_dir():
             raise Refused(f"There is no folder “{out.resolve().parent}” to write {out.name} into.")
-    elif out.is_file():
+    elif out.exists() and not out.is_dir():
         raise Refused(f"“{out}” is a file of another kind; --out takes {takes}.")
     elif out.is_dir() and any(out.iterdir()) and not (out / "synthetic.json").exists():
         raise Refused(f"The folder “{out}” holds other files; name a new or empty folder, or a file: {takes}.")
@@ -747,7 +749,10 @@ def _write_set(synthetic: Any, folder: Path, out: Path) -> None:
 
         export_pt(synthetic, out)
     else:
-        synthetic.save(out)
+        try:
+            synthetic.save(out)
+        except OSError as error:
+            raise Refused(f"“{out}” cannot be written ({error.strerror}); choose another place.") from None
 
 
 def _write_aside(out: Path, content: bytes) -> None:
@@ -828,7 +833,8 @@ class _Parser(argparse.ArgumentParser):
         return super().format_help() + (f"\n{self.more()}" if self.more else "")
 
     def error(self, message: str) -> NoReturn:
-        raise Refused(f"{message[:1].upper()}{message[1:]}; “{self.prog} --help” shows what there is.")
+        said = message if len(message) < 600 else f"{message[:600]}…"
+        raise Refused(f"{said[:1].upper()}{said[1:]}; “{self.prog} --help” shows what there is.")
 
 
 def _run_flags() -> list[Parameter]:
@@ -845,8 +851,30 @@ def _given(args: argparse.Namespace, rows: list[Parameter]) -> dict[str, Any]:
     values = {row.name: getattr(args, row.name) for row in rows if getattr(args, row.name) is not None}
     dataset = values.get("dataset", "")
     if dataset.startswith("folder:") and dataset != "folder:":
-        values["dataset"] = f"folder:{Path(dataset.removeprefix('folder:')).expanduser().resolve()}"
+        values["dataset"] = f"folder:{_path(dataset.removeprefix('folder:')).resolve()}"
     return values
+
+
+def _check_text(arguments: list[str]) -> None:
+    """``Refused`` for bytes that are no text: names of files may be that, but nothing that is kept."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise Refused(f"{argument!r:.80} is not valid text in UTF-8; rename it, or type it anew.") from None
+
+
+def _path(text: str) -> Path:
+    """The path that somebody gave; ``Refused`` for what can be none, or may not be looked at."""
+    try:
+        path = Path(text).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, a zero byte, a home of nobody
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Refused(f"“{text[:80]}” cannot be a path here ({reason}); give another one.") from None
+    return path
 
 
 def _add_flags(parser: argparse.ArgumentParser, rows: list[Parameter], **defaults: Any) -> None:

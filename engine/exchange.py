@@ -1,13 +1,16 @@
 """Synthetic sets to and from the ``.pt`` files of the papers' code, and from ``.npz``.
 
 A file from somebody else is hostile until it has been looked at: ``torch.load`` reads tensors and plain containers
-only (``weights_only=True``), NumPy no objects (``allow_pickle=False``), and sizes are limited before anything is read.
+only (``weights_only=True``), and only what names nothing else; NumPy no objects (``allow_pickle=False``); and sizes are
+limited before anything is read.
 """
 
 from __future__ import annotations
 
+import io
 import os
-import struct
+import pickletools
+import re
 import uuid
 import zipfile
 from collections.abc import Mapping
@@ -19,6 +22,7 @@ import torch
 from torch import Tensor
 
 from engine.data.base import Dataset
+from engine.data.folder_check import MAX_RATIO, RATIO_FROM, open_zip, read_member
 from engine.errors import Refused
 from engine.exports.setzip import export_zip
 from engine.synthetic import MAX_IMAGES, SyntheticSet
@@ -26,12 +30,22 @@ from engine.synthetic import MAX_IMAGES, SyntheticSet
 __all__ = ["export_pt", "export_zip", "import_pt"]
 
 MAX_BYTES = 500_000_000
+MAX_MEMBERS = 10_000  # of a .pt or .npz, which are zips
+MAX_PICKLE = 200_000  # bytes that say how the tensors of a .pt belong together
 MAX_DEPTH = 5  # of lists in lists; a list in a file may even hold itself
 LABELS_MAX_BYTES = 50_000_000
 IMAGE_KEYS = ("images", "image", "x", "data", "syn_images", "image_syn")
 LABEL_KEYS = ("labels", "label", "y", "targets", "syn_labels", "label_syn")
 LARGEST = 100.0  # of a normalised value: far beyond any image, and far below where float32 gets into trouble
+# What a .pt may name. torch's own list is longer: one of its entries fills as much memory as a file of 50 bytes says.
+KNOWN = re.compile(
+    r"collections OrderedDict|torch (Size|device|bool|[a-z]+\d+\w*|\w+Storage)|torch\.storage UntypedStorage|"
+    r"torch\.serialization _get_layout|"
+    r"torch\._utils _rebuild_(tensor|tensor_v2|tensor_v3|parameter|sparse_tensor|meta_tensor_no_storage)"
+)
 ROUNDING = 0.02  # beyond [0, 1] that images with values in [0, 1] may have
+
+NO_NPZ = "{} cannot be read as an .npz of plain arrays; save numbers, not objects."
 
 Space = Literal["auto", "unit", "normalised"]
 
@@ -133,11 +147,14 @@ def _read(path: Path, limit: int) -> Any:
         raise Refused(f"There is no file {path.name[:80]}.")
     if path.suffix.lower() not in (".pt", ".pth", ".npz"):
         raise Refused(f"{path.name} is neither a .pt nor an .npz file.")
-    _check_size(path, limit)
     if path.suffix.lower() == ".npz":
-        return _read_npz(path)
+        return _read_npz(path, limit)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        packed = _check_pt(path, limit)
+        # Of a mapped file a tensor never gets more than there is, whatever it claims.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
+    except Refused:
+        raise
     except Exception:  # pickle, zip, storage: many kinds, and none that means anything to a reader
         raise Refused(
             f"{path.name} cannot be read as a .pt of tensors: it is damaged, or holds objects that could run code. "
@@ -145,25 +162,58 @@ def _read(path: Path, limit: int) -> Any:
         ) from None
 
 
-def _check_size(path: Path, limit: int) -> None:
-    """Refuse a file that is too large, also as what its members, should it be a zip, would unpack to."""
-    size = path.stat().st_size
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                size = max(size, sum(member.file_size for member in archive.infolist()))
-        except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, OverflowError, struct.error):
-            raise Refused(f"{path.name} is damaged and cannot be read.") from None
+def _check_pt(path: Path, limit: int) -> bool:
+    """Whether a .pt is a zip, as torch writes them today. Raises ``Refused``, or anything, for what shall not be."""
+    with path.open("rb") as file:
+        start = io.BytesIO(file.read(MAX_PICKLE))
+    _check_size(path, path.stat().st_size, limit)
+    if not start.getvalue().startswith(b"PK\3\4"):
+        for _ in range(5):  # a magic number, two versions, the content, and the names of what comes behind
+            _check_pickle(start)
+        return False
+    with open_zip(path, MAX_MEMBERS) as archive:
+        members = archive.infolist()
+        _check_size(path, sum(m.file_size for m in members), limit)
+        if min(m.header_offset for m in members) or any(m.compress_type != zipfile.ZIP_STORED for m in members):
+            raise ValueError  # torch would find other members in it than we do
+        for m in members:
+            if m.filename.lower().endswith(".pkl"):
+                if m.file_size > MAX_PICKLE:
+                    raise ValueError
+                _check_pickle(io.BytesIO(read_member(archive, m, path.name)))
+    return True
+
+
+def _check_size(path: Path, size: int, limit: int) -> None:
     if size > limit:
         raise Refused(f"{path.name} holds {size / 1e6:,.0f} MB; at most {limit // 1_000_000} MB are read.")
 
 
-def _read_npz(path: Path) -> dict[str, Tensor]:
+def _check_pickle(file: io.BytesIO) -> None:
+    """Go through one pickle without doing what it says. Raises what it likes when that names anything unknown."""
+    for step, argument, _ in pickletools.genops(file):
+        if step.name == "GLOBAL" and not KNOWN.fullmatch(argument):
+            raise ValueError(argument)
+
+
+def _read_npz(path: Path, limit: int) -> dict[str, Tensor]:
+    size = path.stat().st_size
+    try:
+        with open_zip(path, MAX_MEMBERS) as archive:
+            members = archive.infolist()
+            unpacked = sum(m.file_size for m in members)
+            if any(m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members):
+                raise ValueError
+    except ValueError:  # Refused among them, whose sentence is about zips of images
+        raise Refused(NO_NPZ.format(path.name)) from None
+    _check_size(path, max(size, unpacked), limit)
+    if unpacked > RATIO_FROM and unpacked > MAX_RATIO * size:
+        raise Refused(f"{path.name} unpacks to more than {MAX_RATIO} times its size; it is not read.")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {str(key): torch.from_numpy(np.ascontiguousarray(arrays[key])) for key in list(arrays)[:10]}
     except Exception:  # zip, header, array, memory: as many kinds, and as little use to a reader
-        raise Refused(f"{path.name} cannot be read as an .npz of plain arrays; save numbers, not objects.") from None
+        raise Refused(NO_NPZ.format(path.name)) from None
 
 
 def _split(content: Any, name: str, depth: int = 0) -> tuple[Tensor, Tensor | None]:
@@ -218,9 +268,12 @@ def _check_images(images: Tensor, dataset: Dataset, name: str) -> Tensor:
             f"The images in {name} are {_shape(images[0])}{hint}, but those of {dataset.title} are "
             f"{'×'.join(map(str, wanted))}; choose the dataset that they stand for."
         )
+    if images.numel() * 4 > MAX_BYTES:
+        size = f"{images.numel() * 4 / 1e6:,.0f} MB"
+        raise Refused(f"The images in {name} take {size}; at most {MAX_BYTES // 1_000_000} MB are read.")
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
     # A copy: a file may hold a few numbers and claim, by strides, that they are many.
-    images = images.detach().to(torch.float32, memory_format=torch.contiguous_format, copy=True) / scale
+    images = images.detach().to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(scale)
     if not torch.isfinite(images).all():
         raise Refused(f"The images in {name} hold values that are not finite (NaN or infinity).")
     return images

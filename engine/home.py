@@ -3,12 +3,22 @@
 import os
 from pathlib import Path
 
+from engine.errors import Refused
+
 
 def limbeck_home() -> Path:
-    """Folder of runs, caches and the store: ``LIMBECK_HOME``, or ``~/.limbeck``. Created when missing."""
-    home = Path(os.environ.get("LIMBECK_HOME") or Path.home() / ".limbeck").expanduser().resolve()
-    home.mkdir(parents=True, exist_ok=True)
-    return home
+    """Folder of runs, caches and the store: ``LIMBECK_HOME``, or ``~/.limbeck``. Created when missing.
+
+    Raises ``Refused`` where that cannot be.
+    """
+    given = os.environ.get("LIMBECK_HOME") or "~/.limbeck"
+    try:
+        home = Path(given).expanduser().resolve()
+        home.mkdir(parents=True, exist_ok=True)
+        return home
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "whose home that is, nobody knows"
+        raise Refused(f"{given!r:.200} cannot be the folder of runs ({reason}); set LIMBECK_HOME to another.") from None
 
 
 def data_folder() -> Path | None:

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
 
 from engine.errors import Refused
-from engine.methods import METHODS, DMParameters, MethodName
-from engine.table import Frozen, Parameter, allowed, field, parameters
+from engine.methods import METHODS, DMParameters, MethodInfo, MethodName
+from engine.table import Frozen, allowed, field, parameters
 
 URL_VERSION = 1  # written into every shared link; raise it when a default or the meaning of a key changes
 
@@ -95,7 +95,8 @@ class RunSpec(Frozen):
     def _method_parameters(cls, data: Any) -> Any:
         """Validate ``parameters`` against the chosen method's table, not against whichever union member fits."""
         if isinstance(data, dict):
-            info = METHODS.get(data.get("method", "dm"))
+            method = data.get("method", "dm")
+            info = METHODS.get(method) if isinstance(method, str) else None
             if info:
                 given = data.get("parameters") or {}
                 if isinstance(given, BaseModel):
@@ -150,7 +151,7 @@ class EvaluationSpec(Frozen):
     source: str = field(
         "", "Synthetic set", "run", "A run id, or the path of a saved set.", min_length=1, max_length=1000
     )
-    dataset: str | None = field(None, "Dataset", "d", "Dataset to test on; the set's own unless given.")
+    dataset: str | None = field(None, "Dataset", "d", "Dataset to test on; the set's own unless given.", max_length=500)
     protocol: ProtocolName = field("quick", "Protocol", "p", "The evaluation protocol.")
     network: StudentNetwork | None = field(
         None, "Network", "net", "The students' network; the protocol's own unless given."
@@ -197,7 +198,7 @@ class RankSpec(Frozen):
     """The label-robust and augmentation-robust scores of a set (DD-Ranking)."""
 
     source: str = field("", "Set", "run", "A run id, or the path of a saved set.", min_length=1, max_length=1000)
-    dataset: str | None = field(None, "Dataset", "d", "Dataset to test on; the set's own unless given.")
+    dataset: str | None = field(None, "Dataset", "d", "Dataset to test on; the set's own unless given.", max_length=500)
     protocol: ProtocolName = field(
         "quick", "Protocol", "p", "How students are trained, but for the learning rate, which is searched for."
     )
@@ -242,7 +243,9 @@ class ImportSpec(Frozen):
 class StudentSpec(Frozen):
     """One network, trained once and kept: on a distilled set, on selected real images, or on all of them."""
 
-    name: str = field("", "Name", "nm", "What the student is called in lists; made from the rest unless given.")
+    name: str = field(
+        "", "Name", "nm", "What the student is called in lists; made from the rest unless given.", max_length=200
+    )
     source: str = field(
         "full",
         "Training set",
@@ -271,7 +274,13 @@ class StudentSpec(Frozen):
         None, "Epochs", "ep", "Passes over the training set; the protocol's own unless given.", True, ge=1, le=10_000
     )
     limit: int | None = field(
-        None, "Training images", "lim", "Use only so many of the training images, drawn at random.", True, ge=10
+        None,
+        "Training images",
+        "lim",
+        "Use only so many of the training images, drawn at random.",
+        True,
+        ge=10,
+        le=1_000_000,
     )
     style: Literal["original", "fourier", "adain"] = field(
         "original",
@@ -309,6 +318,9 @@ class StudentSpec(Frozen):
     device: Device = field("auto", "Device", "dev", "Where tensors live.", True)
 
 
+SAID = 5  # problems of one spec that are told; of more, that there are more
+SHOWN = 60  # characters of a value that is quoted
+
 SPECS: dict[str, type[Frozen]] = {
     "distill": RunSpec,
     "baseline": BaselineSpec,
@@ -333,26 +345,43 @@ def build_spec(kind: str | type[BaseModel] = "distill", /, **values: Any) -> Any
     """
     model = SPECS[kind] if isinstance(kind, str) else kind
     values = {k: v for k, v in values.items() if v is not None}
-    if kind == "distill":
-        method = values.get("method", "dm")
-        if method in METHODS:
-            own = set(METHODS[method].parameters.model_fields)
-            given = {k: values.pop(k) for k in list(values) if k in own}
-            values["parameters"] = {**values.get("parameters", {}), **given}
+    method = values.get("method", "dm")
+    info = METHODS.get(method) if kind == "distill" and isinstance(method, str) else None
+    if info and isinstance(values.get("parameters", {}), dict):
+        own = set(info.parameters.model_fields)
+        given = {k: values.pop(k) for k in list(values) if k in own}
+        values["parameters"] = {**values.get("parameters", {}), **given}
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise Refused(" ".join(_sentence(model, e, values.get("method", "dm")) for e in error.errors())) from None
+        found = error.errors(include_url=False, include_context=False)
+        raise Refused(_sentences(model, found, info)) from None
 
 
-def _sentence(model: type[BaseModel], error: Any, method: str) -> str:
-    """One pydantic error as a sentence: what was wrong, what is allowed."""
-    name = next((str(p) for p in reversed(error["loc"]) if isinstance(p, str)), "")
-    own = parameters(METHODS[method].parameters) if model is RunSpec and method in METHODS else []
-    tables = [*parameters(model), *own]
-    row: Parameter | None = next((r for r in tables if r.name == name), None)
-    if error["type"] == "extra_forbidden":
-        return f"There is no parameter “{name}” here; allowed are: {', '.join(r.name for r in tables)}."
-    if row is None:
-        return str(error["msg"]) + "."
-    return f"{row.label} ({name}) was {error['input']!r}, but must be {allowed(row)}."
+def _sentences(model: type[BaseModel], found: list[Any], info: MethodInfo | None) -> str:
+    """Pydantic's errors as sentences: what was wrong, what is allowed. ``info``: of the method of a run."""
+    tables = {row.name: row for row in [*parameters(model), *(parameters(info.parameters) if info else [])]}
+    said, unknown = [], []
+    for error in found:
+        name = next((str(p) for p in reversed(error["loc"]) if isinstance(p, str)), "")
+        if error["type"] == "extra_forbidden":
+            unknown.append(f"“{_quoted(name)[1:-1]}”")
+        elif name in tables:
+            row = tables[name]
+            said.append(f"{row.label} ({name}) was {_quoted(error['input'])}, but must be {allowed(row)}.")
+        else:
+            said.append(f"{error['msg']}.")
+    more = [f"There are {len(said) - SAID:,} more problems."] if len(said) > SAID else []
+    if unknown:
+        names = ", ".join(unknown[:SAID]) + (f" and {len(unknown) - SAID:,} more" if len(unknown) > SAID else "")
+        more.append(f"There is no parameter {names} here; allowed are: {', '.join(tables)}.")
+    return " ".join([*said[:SAID], *more])
+
+
+def _quoted(value: Any) -> str:
+    """A value in a sentence, not longer than it is worth."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
+        return "too large to be shown"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

@@ -8,6 +8,7 @@ this program, and never a pickle.
 from __future__ import annotations
 
 import json
+import math
 import os
 import uuid
 from dataclasses import dataclass, field, replace
@@ -19,13 +20,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from engine.data.folder_check import printable
 from engine.errors import Refused
 from engine.formation import compose, decode
+from engine.spec import PROTOCOLS
 
 FORMAT = 1
 MAX_IMAGES = 20_000
 MAX_SIDE = 256
+MAX_CLASSES = 1000
 MAX_STEPS = 1000
+MAX_JSON = 5_000_000  # bytes of the file beside the tensors
+MAX_LEVELS = 50  # of objects in objects in it
 FACTORS = (1, 2, 3)
 KINDS = ("distilled", "random", "selected", "summarised", "imported")
 INITIALS = ("fixed", "random", "fixed-pretrained", "random-pretrained")
@@ -44,6 +50,14 @@ class ZCA:
     gains: Tensor
     base: float
     centre: Tensor
+
+    def fits(self, values: int) -> bool:
+        """Whether it whitens images of so many values, and its inverse exists."""
+        parts = (self.components, self.gains, self.centre)
+        shapes = [tuple(part.shape) for part in parts]
+        shaped = shapes == [(values, self.gains.numel()), (self.gains.numel(),), (values,)]
+        sound = all(part.dtype == torch.float32 and bool(torch.isfinite(part).all()) for part in parts)
+        return shaped and sound and 0 < self.base < math.inf and bool((self.base + self.gains > 0).all())
 
     def whiten(self, images: Tensor) -> Tensor:
         """Normalised images (N, C, H, W) into whitened space, same shape."""
@@ -106,7 +120,8 @@ class Start:
 
     def __post_init__(self) -> None:
         limits = ((self.width, 1, 512), (self.depth, 1, 5), (self.source_steps, 0, 100_000))
-        if self.initial not in INITIALS or not all(type(n) is int and low <= n <= high for n, low, high in limits):
+        inside = all(type(n) is int and low <= n <= high for n, low, high in limits)
+        if self.initial not in INITIALS or not inside or not _is_text(self.network) or not isinstance(self.source, str):
             raise Refused("The synthetic set does not say properly which initial network it was made for.")
         if self.fixed != bool(self.weights) or not all(bool(torch.isfinite(w).all()) for w in self.weights.values()):
             raise Refused("The synthetic set needs the finite weights of the initial network that it was made for.")
@@ -152,6 +167,14 @@ class SyntheticSet:
         n, k = len(self.images), len(self.classes)
         if self.images.ndim != 4 or self.images.dtype != torch.float32 or not 0 < n <= MAX_IMAGES:
             raise Refused(f"A synthetic set needs 1 to {MAX_IMAGES} float32 images shaped N×C×H×W.")
+        channels, height, width = self.images.shape[1:]
+        if channels not in (1, 3) or height != width or not 1 <= height <= MAX_SIDE:
+            raise Refused(
+                f"The images of a synthetic set are square, at most {MAX_SIDE} pixels wide, and grey or of three "
+                f"channels; these are {channels}×{height}×{width}."
+            )
+        if not 1 <= k <= MAX_CLASSES:
+            raise Refused(f"A synthetic set stands for 1 to {MAX_CLASSES:,} classes, not {k:,}.")
         if not torch.isfinite(self.images).all() or not torch.isfinite(self.labels).all():
             raise Refused("The synthetic set holds values that are not finite (NaN or infinity).")
         hard = self.labels.ndim == 1 and self.labels.dtype == torch.int64 and len(self.labels) == n
@@ -160,7 +183,8 @@ class SyntheticSet:
             raise Refused(f"Labels must be {n} whole numbers, or float32 of shape {n}×{k}.")
         if hard and not (0 <= int(self.labels.min()) and int(self.labels.max()) < k):
             raise Refused(f"Hard labels must lie between 0 and {k - 1}.")
-        if len(self.mean) != self.images.shape[1] or len(self.std) != self.images.shape[1] or min(self.std) <= 0:
+        numbers = (*self.mean, *self.std)
+        if {len(self.mean), len(self.std)} != {channels} or min(self.std) <= 0 or not all(map(math.isfinite, numbers)):
             raise Refused("Mean and standard deviation need one number per channel, the latter above zero.")
         sizes = self.step_sizes
         if sizes is not None:
@@ -171,11 +195,14 @@ class SyntheticSet:
             raise Refused(f"The images cannot be taken in {self.turns} turns: {n} is no multiple of that.")
         if type(self.factor) is not int or self.factor not in FACTORS or n * self.factor**2 > MAX_IMAGES:
             raise Refused(f"The images of a set hold 1, 4 or 9 smaller ones each, at most {MAX_IMAGES:,} in all.")
-        height, width = self.images.shape[2:]
-        if self.factor > 1 and (self.step_sizes is not None or height != width or height < 8):
+        if self.factor > 1 and (self.step_sizes is not None or height < 8):
             raise Refused("Only square images of at least 8 pixels, without step sizes of their own, hold several.")
-        if self.kind not in KINDS:
-            raise Refused(f"A synthetic set's kind must be one of {', '.join(KINDS)}.")
+        if self.kind not in KINDS or self.protocol not in PROTOCOLS:
+            raise Refused(
+                f"A synthetic set's kind must be one of {', '.join(KINDS)}, its protocol one of {', '.join(PROTOCOLS)}."
+            )
+        if self.zca is not None and not self.zca.fits(channels * height * width):
+            raise Refused("The whitening of the synthetic set does not fit its images, or cannot be undone.")
 
     @property
     def hard_labels(self) -> Tensor:
@@ -253,9 +280,16 @@ def load_synthetic(folder: Path) -> SyntheticSet:
     Raises ``Refused`` when the files are missing, malformed or hold anything out of range.
     """
     folder = folder.parent if folder.name in ("synthetic.json", "synthetic.safetensors") else folder
+    about, data = folder / "synthetic.json", folder / "synthetic.safetensors"
     try:
-        meta = json.loads((folder / "synthetic.json").read_text())
-        tensors = load_file(folder / "synthetic.safetensors")
+        if not (about.is_file() and data.is_file()):  # a pipe would be waited for
+            raise FileNotFoundError
+        if about.stat().st_size > MAX_JSON:
+            raise Refused(f"synthetic.json is larger than {MAX_JSON // 1_000_000} MB.")
+        meta = json.loads(about.read_text())
+        if not _shallow(meta) or not all(map(_is_text, (meta["dataset"], *meta["classes"]))):
+            raise Refused("synthetic.json must name dataset and classes, each in a line of text, on few levels.")
+        tensors = load_file(data)
         zca = None
         if "zca_base" in meta:
             zca = ZCA(tensors["zca.components"], tensors["zca.gains"], float(meta["zca_base"]), tensors["zca.centre"])
@@ -266,8 +300,8 @@ def load_synthetic(folder: Path) -> SyntheticSet:
         return SyntheticSet(
             images=tensors["images"],
             labels=tensors["labels"],
-            dataset=str(meta["dataset"]),
-            classes=tuple(str(c) for c in meta["classes"]),
+            dataset=meta["dataset"],
+            classes=tuple(meta["classes"]),
             mean=tuple(float(m) for m in meta["mean"]),
             std=tuple(float(s) for s in meta["std"]),
             kind=meta["kind"],
@@ -283,8 +317,19 @@ def load_synthetic(folder: Path) -> SyntheticSet:
         raise Refused(
             f"No synthetic set in {folder.name or folder}: it needs synthetic.safetensors and synthetic.json."
         ) from None
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, OSError, RecursionError, SafetensorError) as error:
         if isinstance(error, Refused):
             raise
         reason = type(error).__name__
         raise Refused(f"The synthetic set in {folder.name or folder} cannot be read ({reason}).") from None
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value of a file can stand for a name: a line, and not a long one."""
+    return isinstance(value, str) and 0 < len(value) <= 500 and printable(value)
+
+
+def _shallow(value: Any, levels: int = MAX_LEVELS) -> bool:
+    """Whether so few levels of lists and objects lie in each other that they can be written again."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_shallow(v, levels - 1) for v in inside)

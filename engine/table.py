@@ -30,6 +30,7 @@ class Parameter:
     default: Any
     low: float | None
     high: float | None
+    longest: int | None
     choices: tuple[str, ...]
     optional: bool
     advanced: bool
@@ -50,6 +51,7 @@ def parameters(model: type[BaseModel]) -> list[Parameter]:
         kind = "choice" if choices else {int: "int", float: "float", bool: "bool"}.get(annotation, "text")
         low = next((m.ge for m in info.metadata if hasattr(m, "ge")), None)
         high = next((m.le for m in info.metadata if hasattr(m, "le")), None)
+        longest = next((m.max_length for m in info.metadata if hasattr(m, "max_length")), None)
         rows.append(
             Parameter(
                 name,
@@ -60,6 +62,7 @@ def parameters(model: type[BaseModel]) -> list[Parameter]:
                 info.default,
                 low,
                 high,
+                longest,
                 choices,
                 optional,
                 extra["advanced"],
@@ -79,4 +82,4 @@ def allowed(row: Parameter) -> str:
         if row.low is not None and row.high is not None:
             return f"{word} from {row.low:g} to {row.high:.10g}"
         return word
-    return "a non-empty text"
+    return f"a text of 1 to {row.longest} characters" if row.longest else "a non-empty text"

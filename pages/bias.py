@@ -438,7 +438,8 @@ def study_form(where: Store, dataset: str, known: dict[str, Facts]) -> dict[str,
 
     def number(name: str) -> int | float:
         row, kind = STUDY[name], int if STUDY[name].kind == "int" else float
-        value = before[name] if type(before[name]) in (int, float) else row.default
+        value = before[name]
+        value = value if type(value) in (int, float) and value == value else row.default  # JSON has NaN
         return st.number_input(
             row.label, kind(row.low), kind(row.high), kind(min(max(value, row.low), row.high)), help=row.help
         )

@@ -17,7 +17,7 @@ from engine.spec import BASELINES, STUDENT_NETWORKS, BaselineSpec, EvaluationSpe
 from engine.students import PROTOCOLS
 from engine.students.architecture import columns, parse
 from engine.table import parameters
-from pages.components import comparison, crossing, trends
+from pages.components import address, comparison, crossing, trends
 from pages.components.choice import one_of
 from pages.components.marks import mark_of, origin
 from pages.components.pieces import figure, is_dark
@@ -434,9 +434,10 @@ def page() -> None:
     st.write("Which handful of images teaches a network most? Distilled sets and real images of the same number.")
 
     options = datasets_there(where)
-    wanted = st.query_params.get("dataset", "")
+    query = address.query()
+    wanted = query.get("dataset", "")
     if "compare_dataset" not in state:
-        asked = where.run((listed(st.query_params.get("runs", "")) or [""])[0])
+        asked = where.run((listed(query.get("runs", "")) or [""])[0])
         state.compare_dataset = next((d for d in (wanted, asked and asked.dataset) if d in options), options[0])
     left, right = st.columns([1, 3])
     dataset = left.selectbox(
@@ -448,7 +449,7 @@ def page() -> None:
     known = [r.id for r in sets]
     names = comparison.names(sets)
     if "compare_runs" not in state:
-        asked = st.query_params.get("runs")
+        asked = query.get("runs")
         state.compare_runs = (
             listed(asked) if asked is not None else [r.id for r in sets if r.kind != "evaluate"][:FIRST]
         )
@@ -456,7 +457,9 @@ def page() -> None:
             st.info(f"There is nothing of a dataset “{wanted[:80]}” here; this is {dataset_title(dataset)}.")
     lost = [r for r in state.compare_runs if r not in known]
     if lost:
-        st.info(f"Left out, because {dataset_title(dataset)} has no such set here: {', '.join(x[:60] for x in lost)}.")
+        st.info(
+            f"Left out, because {dataset_title(dataset)} has no such set here: {', '.join(x[:60] for x in lost[:5])}."
+        )
     state.compare_runs = list(dict.fromkeys(r for r in state.compare_runs if r in known))
     chosen = right.multiselect(
         "Sets", known, format_func=names.get, key="compare_runs", wrap=True, on_change=keep_new,

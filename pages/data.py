@@ -6,6 +6,7 @@ import io
 import re
 import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import IO
 
@@ -13,16 +14,17 @@ import streamlit as st
 from PIL import Image, ImageOps
 
 from engine.data.catalogue import DATASETS, availability
-from engine.data.folder_check import FolderReport, Unreadable, check_folder, open_image, opened
+from engine.data.folder_check import FolderReport, Unreadable, check_folder, name_of, open_image, opened
 from engine.errors import Refused
 from engine.home import limbeck_home
 from engine.runs.validate import check
 from engine.spec import ImportSpec, RunSpec, build_spec
 from engine.table import parameters
+from pages.components import address
 from pages.components.grid import class_grid, data_url
 from pages.components.shared import dataset_title, executor, store
 
-PREVIEW_CLASSES, PREVIEW_ROWS, PREVIEW_SIDE = 20, 4, 48
+PREVIEW_CLASSES, PREVIEW_ROWS, PREVIEW_SIDE, PREVIEW_SECONDS = 20, 4, 48, 5.0
 SPACES = {"auto": "told by the values", "unit": "in [0, 1]", "normalised": "normalised"}
 DATASET_KEY = next(p.key for p in parameters(RunSpec) if p.name == "dataset")
 
@@ -37,7 +39,7 @@ def keep(upload: IO[bytes] | None, name: str) -> Path | None:
     folder = limbeck_home() / "uploads" / secrets.token_hex(8)
     folder.mkdir(parents=True)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).stem).strip("-")[:60] or "images"
-    path = folder / f"{stem}{Path(name).suffix.lower()}"
+    path = folder / f"{stem}{re.sub('[^a-z0-9.]', '', Path(name).suffix.lower())[:8]}"
     aside = folder / ".aside"
     with aside.open("wb") as file:
         shutil.copyfileobj(upload, file)
@@ -54,7 +56,7 @@ def take_zip() -> None:
     try:
         check_folder(path)
     except Refused as refused:
-        state.data_refused = f"{upload.name}: {refused}"
+        state.data_refused = f"{name_of(Path(upload.name))}: {refused}"
         shutil.rmtree(path.parent, ignore_errors=True)
         return
     state.data_source, state.data_typed = str(path), ""
@@ -75,11 +77,13 @@ def sheet(path: str, fingerprint: tuple[int, int], count: int) -> bytes:
     """A contact sheet as PNG: the first ``count`` classes, a column each, with the first few images of each."""
     side = PREVIEW_SIDE
     out = Image.new("RGB", (count * side, PREVIEW_ROWS * side), "#808080")
-    rows = [0] * count
+    rows, until = [0] * count, time.monotonic() + PREVIEW_SECONDS
     with opened(Path(path)) as folder:
         for found in folder.train:
             if found.label >= count or rows[found.label] == PREVIEW_ROWS:
                 continue
+            if time.monotonic() > until:
+                break
             try:
                 image = open_image(folder.read(found), side)
             except Unreadable:
@@ -99,7 +103,7 @@ def choose() -> str:
     """Where the images are: uploaded, typed or named by the address. The path as text, or nothing."""
     state = st.session_state
     if "data_source" not in state or "data_typed" not in state:  # the page is opened, perhaps by a link
-        state.data_source = st.query_params.get("dataset", "").removeprefix("folder:")
+        state.data_source = address.query().get("dataset", "").removeprefix("folder:")
         state.data_typed = "" if Path(state.data_source).is_relative_to(limbeck_home()) else state.data_source
     st.file_uploader(
         "A .zip of images by class", type=["zip"], key="data_upload", on_change=take_zip, max_upload_size=200,
@@ -170,7 +174,7 @@ def submit_import() -> None:
             dataset=state.import_dataset, space=state.import_space,
         )  # fmt: skip
         check(spec)
-        run = executor().submit("import", spec, title=f"{Path(state.import_file.name).stem[:60]}, imported")
+        run = executor().submit("import", spec, title=f"{name_of(Path(Path(state.import_file.name).stem))}, imported")
     except Refused as refused:
         state.import_refused = str(refused)
         for saved in filter(None, (path, labels)):
@@ -232,7 +236,7 @@ def a_set_from_elsewhere(own: str | None) -> None:
     refused = state.pop("import_refused", None)
     if refused:
         st.error(refused)
-    run_id = state.get("import_run") or st.query_params.get("import")
+    run_id = state.get("import_run") or address.query().get("import")
     if run_id:
         st.query_params["import"] = run_id
         run = store().run(run_id)

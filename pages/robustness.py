@@ -648,7 +648,9 @@ def choose(where: Store, there: list[str]) -> tuple[str, dict[str, Facts], list[
         state.robust_students = list(known)[:FIRST] if now["students"] is None else now["students"]
     lost = [id for id in state.robust_students if id not in known]
     if lost:
-        st.info(f"Left out, because {dataset_title(dataset)} has no such student: {', '.join(x[:60] for x in lost)}.")
+        st.info(
+            f"Left out, because {dataset_title(dataset)} has no such student: {', '.join(x[:60] for x in lost[:5])}."
+        )
     state.robust_students = list(dict.fromkeys(id for id in state.robust_students if id in known))[:MOST]
     chosen = right.multiselect(
         "Students", list(known), format_func=called.get, key="robust_students", max_selections=MOST, wrap=True,

@@ -413,7 +413,7 @@ def page() -> None:
         lost = [id for id in state.students_chosen if id not in students]
         choose([id for id in state.students_chosen if id in students])
         if lost:
-            st.info(f"Not here any more, or not of {dataset_title(dataset)}: {', '.join(id[:60] for id in lost)}.")
+            st.info(f"Not here any more, or not of {dataset_title(dataset)}: {', '.join(id[:60] for id in lost[:5])}.")
 
         teacher(where, dataset)
         active = frozenset(run.id for run in where.runs(kinds=("student",), statuses=ACTIVE, limit=50))

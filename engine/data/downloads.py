@@ -102,7 +102,7 @@ def _cifar10_zip(path: Path, progress: Progress | None) -> list[tuple[Tensor, Te
     classes = DATASETS["cifar10"].classes
     with open_zip(path) as archive:
         names: dict[str, list[tuple[int, str]]] = {split: [] for split in splits}
-        for member in safe_members(archive, path.name):
+        for _, member in safe_members(archive, path.name):
             parts = member.filename.split("/")
             if len(parts) >= 3 and parts[-3] in names and parts[-2] in classes:
                 names[parts[-3]].append((classes.index(parts[-2]), member.filename))

@@ -8,15 +8,14 @@ which only the pixels are kept.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
 import statistics
-import struct
 import tempfile
 import time
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from typing import Annotated, Any, BinaryIO, Literal, NoReturn
 from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from engine.data.folder_check import open_zip
+from engine.data.folder_check import BROKEN, MAX_RATIO, RATIO_FROM, open_zip
 from engine.errors import Refused
 from engine.exports.facts import story
 from engine.runs.store import Store
@@ -36,7 +35,7 @@ FORMAT = 1
 NAMES = re.compile(r"(run|events|evaluations)\.json|frames/\d{6,9}\.webp|result/synthetic\.(json|safetensors)")
 TOP = re.compile(r"(?:[^/]+/)?run\.json")
 JSON_LIMITS = {"run.json": 1_000_000, "events.json": 50_000_000, "evaluations.json": 5_000_000}  # bytes unpacked
-SET_LIMITS = {"synthetic.json": 50_000_000, "synthetic.safetensors": 2_000_000_000}
+SET_LIMITS = {"synthetic.json": 5_000_000, "synthetic.safetensors": 2_000_000_000}
 MAX_MEMBERS, MAX_FRAMES = 10_000, 2_000
 MAX_PIXELS = 2_000_000_000  # of all frames together
 
@@ -303,20 +302,29 @@ def read_run(path: Path, folder: Path) -> Carried:
 
 
 def unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, sink: BinaryIO, limit: int) -> None:
-    """Write one member, counting what really comes out of it: the size it claims may be a lie. Raises ``Refused``."""
-    shown = "".join(c if c.isprintable() else "?" for c in member.filename)[:80]
+    """Write one member. Raises ``Refused`` when it claims to be too large, or is: claims may lie."""
+    shown = "".join(c if c.isprintable() else "?" for c in Path(member.filename).name)[:80]
+    large = f"{shown} in the zip unpacks to more than {max(1, limit // 1_000_000):,} MB."
+    if member.file_size > limit:
+        raise Refused(large)
+    if member.file_size > RATIO_FROM and member.file_size > MAX_RATIO * max(member.compress_size, 1):
+        raise Refused(f"{shown} in the zip unpacks to more than {MAX_RATIO} times its size; it is not read.")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Refused(f"{shown} is packed in an unusual way; pack it as an ordinary zip.")
     try:
         with archive.open(member) as source:
             left = limit
             while block := source.read(1 << 20):
                 left -= len(block)
                 if left < 0:
-                    raise Refused(f"{shown} unpacks to more than {max(1, limit // 1_000_000):,} MB.")
+                    raise Refused(large)
                 sink.write(block)
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OverflowError, ValueError) as error:
+    except BROKEN as error:
         if isinstance(error, Refused):
             raise
-        raise Refused(f"{shown} in the zip is damaged, encrypted or packed in an unusual way.") from None
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        raise Refused(f"{shown} in the zip is damaged or encrypted; make the zip anew.") from None
 
 
 def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:

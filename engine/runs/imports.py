@@ -6,13 +6,12 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-import zipfile
-import zlib
 from pathlib import Path
 
 from engine import exchange, words
 from engine.data.base import Dataset
 from engine.data.catalogue import FOLDER
+from engine.data.folder_check import name_of, open_zip
 from engine.errors import Refused
 from engine.exports import setfile
 from engine.exports.runzip import SET_LIMITS, Carried, is_run, unpack, unpacked
@@ -162,14 +161,11 @@ def _done(synthetic: SyntheticSet) -> str:
 
 def _from_zip(path: Path) -> SyntheticSet:
     """A set from a zip of its two files; nothing else in the zip is looked at, and no name in it is trusted."""
-    try:
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-            found = {Path(info.filename).name: info for info in archive.infolist() if not info.is_dir()}
-            for name, limit in PARTS.items():
-                if name not in found:
-                    raise Refused(f"{path.name} holds no saved set: {name} is missing in it.")
-                with (Path(folder) / name).open("wb") as sink:
-                    unpack(archive, found[name], sink, limit)
-            return load_synthetic(Path(folder))
-    except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError):
-        raise Refused(f"{path.name} is not a zip that can be read.") from None
+    with open_zip(path) as archive, tempfile.TemporaryDirectory() as folder:
+        found = {Path(info.filename).name: info for info in archive.infolist() if not info.is_dir()}
+        for name, limit in PARTS.items():
+            if name not in found:
+                raise Refused(f"{name_of(path)} holds no saved set: {name} is missing in it.")
+            with (Path(folder) / name).open("wb") as sink:
+                unpack(archive, found[name], sink, limit)
+        return load_synthetic(Path(folder))

@@ -73,7 +73,9 @@ def parse(text: str) -> Architecture:
     """The architecture of a short name. Raises ``Refused`` for what is none."""
     text = text.strip()
     network = max((n for n in STUDENT_NETWORKS if text == n or text.startswith(f"{n}-")), key=len, default="")
-    found = re.fullmatch(rf"(?:-w(\d+))?(?:-d(\d+))?(?:-({'|'.join(ENDINGS.values())}))?", text.removeprefix(network))
+    found = re.fullmatch(
+        rf"(?:-w(\d{{1,9}}))?(?:-d(\d{{1,9}}))?(?:-({'|'.join(ENDINGS.values())}))?", text.removeprefix(network)
+    )
     if not network or found is None:
         raise Refused(
             f"There is no network “{text[:80]}”; choose one of {', '.join(STUDENT_NETWORKS)}, a ConvNet also with its "

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from engine.data.folder_check import printable
+
 LATE = 5.0  # seconds in which a browser may still send the address before
 
 
@@ -20,28 +22,38 @@ class _Kept:
     since: float
 
 
+def query() -> dict[str, str]:
+    """What the address asks for, fit to be shown."""
+    return shown(st.query_params.to_dict())
+
+
+def shown(query: dict[str, str]) -> dict[str, str]:
+    """An address with question marks for what is not printable in it."""
+    return {key: "".join(c if printable(c) else "?" for c in value) for key, value in query.items()}
+
+
 def changed(page: str, keys: Container[str] | None = None) -> dict[str, str] | None:
     """The address when a link or a hand has changed it, else None: the page's state counts.
 
     A browser that is busy sends an address for a while after the page has put another in its place. Taken at its
     word, it would undo what was just chosen. ``keys``: those that are the page's, if others are in the address too.
     """
-    query = {k: v for k, v in st.query_params.to_dict().items() if keys is None or k in keys}
+    asked = {k: v for k, v in query().items() if keys is None or k in keys}
     kept: _Kept | None = st.session_state.get(f"address_{page}")
     if kept is not None and (
-        not query or query == kept.written or (query == kept.left and time.monotonic() - kept.since < LATE)
+        not asked or asked == kept.written or (asked == kept.left and time.monotonic() - kept.since < LATE)
     ):
         return None
-    st.session_state[f"address_{page}"] = _Kept(None, query, time.monotonic())
-    return query
+    st.session_state[f"address_{page}"] = _Kept(None, asked, time.monotonic())
+    return asked
 
 
-def write(page: str, query: dict[str, str]) -> bool:
+def write(page: str, now: dict[str, str]) -> bool:
     """Put the page's state into the address; whether something was chosen since that was last done."""
     kept: _Kept = st.session_state[f"address_{page}"]
-    chosen = kept.written is not None and query != kept.written
+    chosen = kept.written is not None and now != kept.written
     left = (kept.written, time.monotonic()) if chosen else (kept.left, kept.since)
-    st.session_state[f"address_{page}"] = _Kept(query, *left)
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    st.session_state[f"address_{page}"] = _Kept(now, *left)
+    if st.query_params.to_dict() != now:
+        st.query_params.from_dict(now)
     return chosen

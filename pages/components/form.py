@@ -17,6 +17,7 @@ from engine.presets import DEFAULT, PRESETS, Preset
 from engine.spec import URL_VERSION, RunSpec, build_spec
 from engine.table import Parameter, allowed, parameters
 from engine.words import WORDS
+from pages.components import address
 from pages.components.shared import dataset_title, store
 
 PAIRS = (("dataset", "ipc"), ("method", "minutes"), ("init", "seed"))  # of the run's own, always in view
@@ -111,7 +112,7 @@ def read_address() -> list[str]:
     """Take the form's state from the address when that was changed from outside; sentences about what is wrong."""
     state = st.session_state
     known = {row.key for m in METHODS for row in rows(m)} | {"v"}
-    query = {k: v for k, v in st.query_params.to_dict().items() if k in known}
+    query = {k: v for k, v in address.query().items() if k in known}
     if "form" in state and (not query or query == state.get("address_written")):
         return []
     if not query:

@@ -411,7 +411,11 @@ class DistilledSpec(_Method):
 
     run: str = field("", "Synthetic set", "run", "Id of the run that made the set.", min_length=1, max_length=200)
     indices: str = field(
-        "", "Images", "ix", "Indices of up to 20 images, separated by commas; the first of each class unless given."
+        "",
+        "Images",
+        "ix",
+        "Indices of up to 20 images, separated by commas; the first of each class unless given.",
+        max_length=500,
     )
     neighbours: int = field(6, "Neighbours", "k", "Nearest test images of each.", ge=1, le=20)
     tests: int = field(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,8 +22,10 @@ from engine.data.folder_check import (
     Unreadable,
     _show,
     _walk,
+    name_of,
     open_image,
     open_zip,
+    read_file,
     read_member,
     safe_members,
 )
@@ -45,7 +48,8 @@ NETWORKS = {
     "alexnet_train_60_epochs_lr0.001": "AlexNet, trained on stylised images",
     "vgg16_train_60_epochs_lr0.01": "VGG-16, trained on stylised images",
 }
-MAX_STIMULI = 5000
+MAX_STIMULI = 2000  # each is kept as up to 200 kB
+MAX_SECONDS = 120
 MAX_TABLE = 50_000_000  # bytes
 COLUMNS = ("observer", "image", "shape", "texture", "response")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -92,10 +96,10 @@ def read_pictures(path: Path, kind: str, categories: Sequence[str]) -> list[Pict
     at the end of a category are dropped. In the order of their names. Raises ``Refused`` for a zip or folder that
     cannot be trusted or read.
     """
-    packed = path.is_file()
+    packed, title = path.is_file(), name_of(path)
     with open_zip(path) if packed else nullcontext() as archive:
-        members = {m.filename.replace("\\", "/"): m for m in safe_members(archive, path.name)} if packed else {}
-        names = sorted(n for n in (members or _walk(path)) if n.lower().endswith(SUFFIXES))
+        members = dict(safe_members(archive, title)) if packed else {}
+        names = sorted(n for n in (members if packed else _walk(path)) if n.lower().endswith(SUFFIXES))
         inside = [n for n in names if kind in (part.lower() for part in PurePosixPath(n).parts[:-1])]
         if kind == "cue-conflict":
             inside = inside or names
@@ -105,19 +109,21 @@ def read_pictures(path: Path, kind: str, categories: Sequence[str]) -> list[Pict
             found = (_CONFLICT if kind == "cue-conflict" else _SINGLE).match(stem.lower())
             if found is None:
                 wanted = "shape1-texture2.png" if kind == "cue-conflict" else "shape1.png"
-                raise Refused(f"{path.name} holds {_show(name)}, but stimuli are named like {wanted}; rename it.")
+                raise Refused(f"{title} holds {_show(name)}, but stimuli are named like {wanted}; rename it.")
             shape, texture = category(found[1]), category(found[found.lastindex or 1])
             if shape in categories and texture in categories:
                 chosen.append((stem, shape, texture, name))
         if len(chosen) > MAX_STIMULI:
-            raise Refused(f"{path.name} holds more than {MAX_STIMULI:,} stimuli; take a part of them.")
-        pictures = []
+            raise Refused(f"{title} holds more than {MAX_STIMULI:,} stimuli; take a part of them.")
+        pictures, until = [], time.monotonic() + MAX_SECONDS
         for stem, shape, texture, name in chosen:
+            if time.monotonic() > until:
+                raise Refused(f"{title} takes more than {MAX_SECONDS} s to read; make its images smaller, or fewer.")
             try:
-                content = read_member(archive, members[name], path.name) if packed else (path / name).read_bytes()
+                content = read_member(archive, members[name], title) if packed else read_file(path, name)
                 image = open_image(content, 64).convert("RGB")
-            except (Unreadable, OSError) as problem:
-                raise Refused(f"{path.name} holds an image that cannot be read ({_show(name)}: {problem}).") from None
+            except Unreadable as problem:
+                raise Refused(f"{title} holds an image that cannot be read ({_show(name)}: {problem}).") from None
             pictures.append(Picture(stem, shape, texture, _square(image)))
         return pictures
 
