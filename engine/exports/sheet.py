@@ -134,7 +134,8 @@ def _sized(image: np.ndarray, cell: int) -> Image.Image:
 def _heading(draw: ImageDraw.ImageDraw, story: Story, across: int, cells: list[tuple[str, list[np.ndarray]]]) -> int:
     """The heading; returns where the images begin."""
     room, y = across - 2 * MARGIN, MARGIN
-    draw.text((MARGIN, y), fitted(story.what, font(72, True), room), INK, font(72, True))
+    size = next((size for size in (72, 64, 56) if font(size, True).getlength(story.what) <= room), 56)
+    draw.text((MARGIN, y), fitted(story.what, font(size, True), room), INK, font(size, True))
     y += 105
     shown = sum(len(images) for _, images in cells)
     there = story.spec.get("ipc", 0) * len(cells)

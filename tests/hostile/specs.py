@@ -188,146 +188,153 @@ CHECKS = told_apart(
 
 LONG = "x" * 5000
 COMMANDS = told_apart(
-    Case(f"cli: {' '.join(a)[:60]!r}", lambda a=a: a, says)
-    for a, says in (
-        (["\0"], "invalid choice"),
-        (["distill", "\udcff"], "not valid text"),
-        (["runs", "list", "--dataset", "\udcff"], "not valid text"),
-        (["distill", "--title", "\udc80"], "not valid text"),
-        (["runs", "list", "--limit", "9" * 5000], "1 to 10000"),
-        (["runs", "list", "--limit", "²"], "1 to 10000"),
-        (["runs", "list", "--limit", "-0"], "1 to 10000|expected one"),
-        (["runs", "list", "--status", "' OR 1=1"], "There is no status"),
-        (["runs", "list", "--kind", LONG], "There is no kind"),
-        (["runs", "show", "a' OR '1'='1"], "There is no run"),
-        (["runs", "show", LONG], "There is no run"),
-        (["runs", "show", "../../../etc/passwd"], "There is no run"),
-        (["runs", "delete", "."], "There is no run"),
-        (["runs", "delete", "%"], "There is no run"),
-        (["runs", "stop", "\x1b[2Jaaaaaaaa"], "There is no run"),
-        (["student", "show", "../x"], "no trained student"),
-        (["student", "show", LONG], "no trained student"),
-        (["student", "list", "--limit", "1e9"], "1 to 10000"),
-        (["student", "list", "--limit", "９" * 5000], "1 to 10000"),
-        (["student", "train", "--limit", "99999999999999999999", "--dataset", "digits"], "limit"),
-        (["student", "train", "--source", "../x", "--dataset", "digits"], "no run and no file"),
-        (["student", "train", "--source", LONG], "1 to 1000 characters"),
-        (["student", "train", "--source", "y" * 400], "cannot be a path"),
-        (["evaluate", LONG], "1 to 1000 characters"),
-        (["evaluate", "y" * 400], "cannot be a path"),
-        (["evaluate", "/dev/zero"], "not a set"),
-        (["evaluate", "/dev/null"], "not a set"),
-        (["evaluate", "/proc/self/mem"], "not a set"),
-        (["evaluate", "/"], "No synthetic set in /"),
-        (["evaluate", "x", "--network", "convnet-w" + "9" * 5000], "There is no network"),
-        (["evaluate", "x", "--network", "," * 1000], "There is no network"),
-        (["evaluate", "x", "--network", "convnet-w²"], "There is no network"),
-        (["evaluate", "x", "--network", "../mlp"], "There is no network"),
-        (["evaluate", "x", "--seeds", "1e1"], "seeds"),
-        (["import", LONG], "1 to 1000 characters"),
-        (["import", "y" * 400 + ".pt", "--dataset", "digits"], "cannot be a path"),
-        (["import", "/dev/zero"], "not a set"),
-        (["import", "x.pt", "--labels", "/no/such", "--dataset", "digits"], "There is no file"),
-        (["import", "/", "--dataset", "digits"], "No synthetic set in /"),
-        (["import", "~nobody-of-that-name/x"], "cannot be a path"),
-        (["export", "x", "--out", "y" * 400 + ".pt"], "cannot be|no run and no file"),
-        (["export", "x", "--out", "/proc/x.zip"], "no run and no file"),
-        (["export", "/dev/zero", "--out", "x.pt"], "not a set"),
-        (["export", "x", "--out", "/dev/null"], "another kind|no run|cannot"),
-        (["baseline", "--out", "y" * 400 + ".pt"], "cannot be"),
-        (["baseline", "--out", "y" * 400], "cannot be"),
-        (["baseline", "--out", "/dev/null/x.pt"], "no folder"),
-        (["baseline", "--out", "~nobody-of-that-name/x.pt"], "cannot be"),
-        (["baseline", "--out", "/dev/null"], "another kind"),
-        (["baseline", "--title", "a\x07b"], "one line"),
-        (["baseline", "--title", "\u202e"], "one line"),
-        (["distill", *("--x" for _ in range(3000))], "Unrecognized arguments"),
-        (["distill", "--dataset", "folder:" + "../" * 60 + "etc"], "holds|no folder"),
-        (["distill", "--dataset", "folder:\0"], "cannot be a path"),
-        (["distill", "--dataset", "folder:~nobody-of-that-name/x"], "cannot be a path"),
-        (["distill", "--dataset", "folder:" + "y" * 400], "cannot be a path"),
-        (["distill", "--ipc", "９９９９"], "1 to 100"),
-        (["distill", "--device", "cuda:99"], "device"),
-        (["distill", "--device", "meta"], "device"),
-        (["distill", "--seed", "NaN"], "seed"),
-        (["distill", "--minutes", "infinity"], "minutes"),
-        (["distill", "--lr-img", "1e400"], "lr_img"),
-        (["soften", "x", "--teacher", LONG], "1 to 80 characters"),
-        (["soften", "../x", "--teacher", "y"], "no run and no file"),
-        (["rank", "\x1b[2J"], "no run and no file"),
-        (["bench", "--only", "../x"], "There is no measurement|no measurement|only"),
-        (["probe", "attribution", "--students", "../x"], "not a run id"),
-        (["probe", "attribution", "--students", "," * 1500], "Name 1 to 4"),
-        (["probe", "attribution", "--students", "x" * 40, "--out", "y" * 400], "cannot be"),
-        (["probe", "bias", "--students", "x" * 40, "--stimuli", "/dev/zero"], "no trained student|no folder"),
-        (["probe", "robustness", "--students", ",".join("s" * 9 + str(i) for i in range(150))], "students"),
-        (
-            ["probe", "bias-study", "--dataset", "digits", "--counts", "9" * 90, "--sets", "none"],
-            "counts|whole numbers|must be numbers",
-        ),
-        (["probe", "bias-study", "--dataset", "digits", "--networks", "../x", "--sets", "none"], "There is no network"),
+    *(
+        Case(f"cli: {' '.join(a)[:60]!r}", lambda a=a: a, says)
+        for a, says in (
+            (["\0"], "invalid choice"),
+            (["distill", "\udcff"], "not valid text"),
+            (["runs", "list", "--dataset", "\udcff"], "not valid text"),
+            (["distill", "--title", "\udc80"], "not valid text"),
+            (["runs", "list", "--limit", "9" * 5000], "1 to 10000"),
+            (["runs", "list", "--limit", "²"], "1 to 10000"),
+            (["runs", "list", "--limit", "-0"], "1 to 10000|expected one"),
+            (["runs", "list", "--status", "' OR 1=1"], "There is no status"),
+            (["runs", "list", "--kind", LONG], "There is no kind"),
+            (["runs", "show", "a' OR '1'='1"], "There is no run"),
+            (["runs", "show", LONG], "There is no run"),
+            (["runs", "show", "../../../etc/passwd"], "There is no run"),
+            (["runs", "delete", "."], "There is no run"),
+            (["runs", "delete", "%"], "There is no run"),
+            (["runs", "stop", "\x1b[2Jaaaaaaaa"], "There is no run"),
+            (["student", "show", "../x"], "no trained student"),
+            (["student", "show", LONG], "no trained student"),
+            (["student", "list", "--limit", "1e9"], "1 to 10000"),
+            (["student", "list", "--limit", "９" * 5000], "1 to 10000"),
+            (["student", "train", "--limit", "99999999999999999999", "--dataset", "digits"], "limit"),
+            (["student", "train", "--source", "../x", "--dataset", "digits"], "no run and no file"),
+            (["student", "train", "--source", LONG], "1 to 1000 characters"),
+            (["student", "train", "--source", "y" * 400], "cannot be a path"),
+            (["evaluate", LONG], "1 to 1000 characters"),
+            (["evaluate", "y" * 400], "cannot be a path"),
+            (["evaluate", "/dev/zero"], "not a set"),
+            (["evaluate", "/dev/null"], "not a set"),
+            (["evaluate", "/proc/self/mem"], "not a set"),
+            (["evaluate", "/"], "No synthetic set in /"),
+            (["evaluate", "x", "--network", "convnet-w" + "9" * 5000], "There is no network"),
+            (["evaluate", "x", "--network", "," * 1000], "There is no network"),
+            (["evaluate", "x", "--network", "convnet-w²"], "There is no network"),
+            (["evaluate", "x", "--network", "../mlp"], "There is no network"),
+            (["evaluate", "x", "--seeds", "1e1"], "seeds"),
+            (["import", LONG], "1 to 1000 characters"),
+            (["import", "y" * 400 + ".pt", "--dataset", "digits"], "cannot be a path"),
+            (["import", "/dev/zero"], "not a set"),
+            (["import", "x.pt", "--labels", "/no/such", "--dataset", "digits"], "There is no file"),
+            (["import", "/", "--dataset", "digits"], "No synthetic set in /"),
+            (["import", "~nobody-of-that-name/x"], "cannot be a path"),
+            (["export", "x", "--out", "y" * 400 + ".pt"], "cannot be|no run and no file"),
+            (["export", "x", "--out", "/proc/x.zip"], "no run and no file"),
+            (["export", "/dev/zero", "--out", "x.pt"], "not a set"),
+            (["export", "x", "--out", "/dev/null"], "another kind|no run|cannot"),
+            (["baseline", "--out", "y" * 400 + ".pt"], "cannot be"),
+            (["baseline", "--out", "y" * 400], "cannot be"),
+            (["baseline", "--out", "/dev/null/x.pt"], "no folder"),
+            (["baseline", "--out", "~nobody-of-that-name/x.pt"], "cannot be"),
+            (["baseline", "--out", "/dev/null"], "another kind"),
+            (["baseline", "--title", "a\x07b"], "one line"),
+            (["baseline", "--title", "\u202e"], "one line"),
+            (["distill", *("--x" for _ in range(3000))], "Unrecognized arguments"),
+            (["distill", "--dataset", "folder:" + "../" * 60 + "etc"], "holds|no folder"),
+            (["distill", "--dataset", "folder:\0"], "cannot be a path"),
+            (["distill", "--dataset", "folder:~nobody-of-that-name/x"], "cannot be a path"),
+            (["distill", "--dataset", "folder:" + "y" * 400], "cannot be a path"),
+            (["distill", "--ipc", "９９９９"], "1 to 100"),
+            (["distill", "--device", "cuda:99"], "device"),
+            (["distill", "--device", "meta"], "device"),
+            (["distill", "--seed", "NaN"], "seed"),
+            (["distill", "--minutes", "infinity"], "minutes"),
+            (["distill", "--lr-img", "1e400"], "lr_img"),
+            (["soften", "x", "--teacher", LONG], "1 to 80 characters"),
+            (["soften", "../x", "--teacher", "y"], "no run and no file"),
+            (["rank", "\x1b[2J"], "no run and no file"),
+            (["bench", "--only", "../x"], "There is no measurement|no measurement|only"),
+            (["probe", "attribution", "--students", "../x"], "not a run id"),
+            (["probe", "attribution", "--students", "," * 1500], "Name 1 to 4"),
+            (["probe", "attribution", "--students", "x" * 40, "--out", "y" * 400], "cannot be"),
+            (["probe", "bias", "--students", "x" * 40, "--stimuli", "/dev/zero"], "no trained student|no folder"),
+            (["probe", "robustness", "--students", ",".join("s" * 9 + str(i) for i in range(150))], "students"),
+            (
+                ["probe", "bias-study", "--dataset", "digits", "--counts", "9" * 90, "--sets", "none"],
+                "counts|whole numbers|must be numbers",
+            ),
+            (
+                ["probe", "bias-study", "--dataset", "digits", "--networks", "../x", "--sets", "none"],
+                "There is no network",
+            ),
+        )
     )
 )
 
 ROUTES = told_apart(
-    Case(f"route: {path[:60]!r}", lambda path=path, headers=headers: (path, headers), says)
-    for path, headers, says in (
-        *(
-            (f"/api/runs/{run}/{what}", {}, "There is no such|has no result")
-            for run in (
-                "..%2f..%2fetc%2fpasswd",
-                "%2e%2e",
-                "a%00b",
-                "%27%20OR%201%3D1",
-                "x" * 3000,
-                "%F0%9F%90%B6",
-                "aaaaaaaa%0a",
-                "AAAAAAAA",
-                "%ff%fe",
-                "<script>",
-            )
-            for what in ("frames", "events", "result.zip", "frames/0.webp")
-        ),
-        *(
-            (f"/api/runs/RUN/frames/{step}.webp", {}, "There is no such frame")
-            for step in (
-                "9" * 5000,
-                "１",
-                "²",
-                "-0",
-                "1e3",
-                "+1",
-                "0x1",
-                "%20",
-                "999999999",
-                "1%00",
-                "..%2f..%2fspec",
-                "",
-            )
-        ),
-        *(
-            (f"/api/runs/RUN/events?since={since}", {}, "must be the id of an event")
-            for since in ("x", "-1", "1.5", "9" * 19, "9" * 5000, "²", "1%00", "NaN", "0x1", "1;DROP", "%20")
-        ),
-        *(
-            ("/api/runs/RUN/events", {"Last-Event-ID": since}, "must be the id of an event")
-            for since in ("x", "-1", "9" * 4000, "1, 2")
-        ),
-        *(
-            (f"/api/probes/{digest}/{name}", {}, "There is no such file")
-            for digest, name in (
-                ("..", "x.png"),
-                ("%2e%2e", "store.sqlite"),
-                ("0" * 24, "..%2f..%2fstore.sqlite"),
-                ("0" * 24, "question.json"),
-                ("0" * 24, "a.png%00"),
-                ("0" * 24, "%0aa.png"),
-                ("A" * 24, "a.png"),
-                ("0" * 23, "a.png"),
-                ("0" * 24, "x" * 4000 + ".png"),
-                ("0" * 24, ".hidden.png"),
-                ("queue", "x.json"),
-            )
-        ),
+    *(
+        Case(f"route: {path[:60]!r}", lambda path=path, headers=headers: (path, headers), says)
+        for path, headers, says in (
+            *(
+                (f"/api/runs/{run}/{what}", {}, "There is no such|has no result")
+                for run in (
+                    "..%2f..%2fetc%2fpasswd",
+                    "%2e%2e",
+                    "a%00b",
+                    "%27%20OR%201%3D1",
+                    "x" * 3000,
+                    "%F0%9F%90%B6",
+                    "aaaaaaaa%0a",
+                    "AAAAAAAA",
+                    "%ff%fe",
+                    "<script>",
+                )
+                for what in ("frames", "events", "result.zip", "frames/0.webp")
+            ),
+            *(
+                (f"/api/runs/RUN/frames/{step}.webp", {}, "There is no such frame")
+                for step in (
+                    "9" * 5000,
+                    "１",
+                    "²",
+                    "-0",
+                    "1e3",
+                    "+1",
+                    "0x1",
+                    "%20",
+                    "999999999",
+                    "1%00",
+                    "..%2f..%2fspec",
+                    "",
+                )
+            ),
+            *(
+                (f"/api/runs/RUN/events?since={since}", {}, "must be the id of an event")
+                for since in ("x", "-1", "1.5", "9" * 19, "9" * 5000, "²", "1%00", "NaN", "0x1", "1;DROP", "%20")
+            ),
+            *(
+                ("/api/runs/RUN/events", {"Last-Event-ID": since}, "must be the id of an event")
+                for since in ("x", "-1", "9" * 4000, "1, 2")
+            ),
+            *(
+                (f"/api/probes/{digest}/{name}", {}, "There is no such file")
+                for digest, name in (
+                    ("..", "x.png"),
+                    ("%2e%2e", "store.sqlite"),
+                    ("0" * 24, "..%2f..%2fstore.sqlite"),
+                    ("0" * 24, "question.json"),
+                    ("0" * 24, "a.png%00"),
+                    ("0" * 24, "%0aa.png"),
+                    ("A" * 24, "a.png"),
+                    ("0" * 23, "a.png"),
+                    ("0" * 24, "x" * 4000 + ".png"),
+                    ("0" * 24, ".hidden.png"),
+                    ("queue", "x.json"),
+                )
+            ),
+        )
     )
 )
