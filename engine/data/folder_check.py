@@ -96,7 +96,9 @@ class Folder:
         names = sorted(members) if archive else sorted(_walk(path))
         nested = [n for n in names if n.lower().endswith(ARCHIVES)]
         if nested:
-            raise Refused(f"{self.name} holds another archive, {_show(nested[0])}; unpack it first, or leave it out.")
+            raise Refused(
+                f"{self.name} holds another archive, {presentable(nested[0])}; unpack it first, or leave it out."
+            )
         images = [n for n in names if n.lower().endswith(SUFFIXES)]
         if not images:
             raise Refused(f"{self.name} holds no images ({', '.join(SUFFIXES)}). {LAYOUT}")
@@ -110,7 +112,7 @@ class Folder:
         self._check_classes()
         strange = sorted({c for c, _ in parts["test"]} - set(self.classes))
         if strange:
-            raise Refused(f"The class “{_show(strange[0])}” has test images, but no training images.")
+            raise Refused(f"The class “{presentable(strange[0])}” has test images, but no training images.")
         labels = {name: label for label, name in enumerate(self.classes)}
         self.train, self.test = (
             [Found(name, labels[c], members.get(name)) for c, name in sorted(parts[part])] for part in ("train", "test")
@@ -126,7 +128,7 @@ class Folder:
             raise Refused(f"{self.name} holds {count:,} {'class' if count == 1 else 'classes'}. {LAYOUT}")
         for name in self.classes:
             if len(name) > 80 or not printable(name):
-                raise Refused(f"The class name “{_show(name)}” is too long or not printable; rename its folder.")
+                raise Refused(f"The class name “{presentable(name)}” is too long or not printable; rename its folder.")
 
     def check_counts(self, train: list[int], test: list[int], has_test: bool) -> None:
         """Raise ``Refused`` when a class has too few images in lists of labels."""
@@ -154,7 +156,7 @@ def opened(path: Path) -> Iterator[Folder]:
         path = path.expanduser().resolve()
         is_folder, is_file = path.is_dir(), path.is_file()
     except (OSError, ValueError, RuntimeError):  # too long, a zero byte, a home of nobody
-        raise Refused(f"“{_show(str(path))}” is no path of a folder or .zip that can be read here.") from None
+        raise Refused(f"“{presentable(str(path))}” is no path of a folder or .zip that can be read here.") from None
     if is_folder:
         try:
             folder = Folder(path, None)
@@ -282,7 +284,7 @@ def _flat(image: Image.Image) -> Image.Image:
 
 def left_out(unreadable: list[tuple[Found, str]], total: int) -> str:
     """A sentence that names unreadable files. Raises ``Refused`` when they are too many of ``total``."""
-    shown = ", ".join(f"{_show(found.name)} ({why})" for found, why in unreadable[:3])
+    shown = ", ".join(f"{presentable(found.name)} ({why})" for found, why in unreadable[:3])
     more = f" and {len(unreadable) - 3:,} more" if len(unreadable) > 3 else ""
     if len(unreadable) > MAX_UNREADABLE * total:
         raise Refused(f"{len(unreadable):,} of {total:,} images cannot be read: {shown}{more}. Mend or remove them.")
@@ -323,7 +325,7 @@ def safe_members(archive: zipfile.ZipFile, name: str) -> list[tuple[str, zipfile
     members = [m for m in archive.infolist() if not m.filename.endswith("/")]
     packed, total = os.fstat(archive.fp.fileno()).st_size, 0
     for m in members:
-        path, shown = m.filename.replace("\\", "/"), _show(m.filename)
+        path, shown = m.filename.replace("\\", "/"), presentable(m.filename)
         if not path or path.startswith("/") or path[1:2] == ":" or ".." in path.split("/"):
             raise Refused(f"{name} holds a file that would leave its folder ({shown}); such a zip is not read.")
         if stat.S_IFMT(m.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -354,9 +356,9 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) ->
         if len(content) < min(member.file_size, MAX_FILE_BYTES):
             raise EOFError
     except BROKEN:
-        raise Refused(f"{name} is damaged at {_show(member.filename)}; make the zip anew.") from None
+        raise Refused(f"{name} is damaged at {presentable(member.filename)}; make the zip anew.") from None
     if len(content) > MAX_FILE_BYTES:
-        raise Refused(f"{_show(member.filename)} in {name} is larger than {MAX_FILE_BYTES // 1_000_000} MB.")
+        raise Refused(f"{presentable(member.filename)} in {name} is larger than {MAX_FILE_BYTES // 1_000_000} MB.")
     return content
 
 
@@ -368,7 +370,7 @@ def read_file(root: Path, name: str) -> bytes:
     except OSError as error:
         raise Unreadable(error.strerror or "not to be opened") from None
     if len(content) > MAX_FILE_BYTES:
-        raise Refused(f"{_show(name)} is larger than {MAX_FILE_BYTES // 1_000_000} MB.")
+        raise Refused(f"{presentable(name)} is larger than {MAX_FILE_BYTES // 1_000_000} MB.")
     return content
 
 
@@ -380,7 +382,9 @@ def _walk(root: Path) -> Iterator[str]:
             for entry in entries:
                 name = Path(entry.path).relative_to(root).as_posix()
                 if entry.is_symlink():
-                    raise Refused(f"{name_of(root)} holds a link ({_show(name)}); put the files themselves into it.")
+                    raise Refused(
+                        f"{name_of(root)} holds a link ({presentable(name)}); put the files themselves into it."
+                    )
                 if _hidden([entry.name]):
                     continue
                 if entry.is_dir(follow_symlinks=False):
@@ -411,7 +415,7 @@ def _by_part(names: list[str]) -> dict[str, list[tuple[str, str]]]:
                 part: [(c, n) for h, c, n in inside if h == name] for part, name in (("train", train), ("test", test))
             }
         if train:
-            raise Refused(f"There are no classes in the folder “{_show(train)}”. {LAYOUT}")
+            raise Refused(f"There are no classes in the folder “{presentable(train)}”. {LAYOUT}")
         if len(heads) > 1:
             return {"train": [(p[top], n) for p, n in found if len(p) == top + 2], "test": []}
     return {"train": [(p[-2], n) for p, n in found if len(p) > 1], "test": []}
@@ -427,7 +431,7 @@ def _hidden(parts: list[str]) -> bool:
 
 def name_of(path: Path) -> str:
     """The name of a file or folder, fit to be shown."""
-    return _show(path.name or str(path))
+    return presentable(path.name or str(path))
 
 
 def printable(text: str) -> bool:
@@ -435,7 +439,7 @@ def printable(text: str) -> bool:
     return all(unicodedata.category(c)[0] != "C" and c not in "\u2028\u2029" for c in text)
 
 
-def _show(name: str) -> str:
-    """A name from a file, fit to be shown: short, and printable."""
+def presentable(name: str) -> str:
+    """A name from elsewhere, fit to be shown: short, and printable."""
     name = "".join(c if printable(c) else "?" for c in name)
     return name if len(name) <= 80 else f"…{name[-79:]}"

@@ -14,6 +14,7 @@ from PIL import Image
 
 from engine import words
 from engine.data.catalogue import FOLDER
+from engine.data.folder_check import presentable
 from engine.errors import Refused
 from engine.methods import METHODS
 from engine.runs.store import Event, Run, Store
@@ -142,7 +143,7 @@ def story(store: Store, id: str) -> Story:
     """All there is to tell about a run. Raises ``Refused`` where there is no such run."""
     run = store.run(id)
     if run is None:
-        raise Refused(f"There is no run “{id[:80]}”; “python -m engine runs list” shows those there are.")
+        raise Refused(f"There is no run “{presentable(id)}”; “python -m engine runs list” shows those there are.")
     came = store.events(id, kinds=("origin",), limit=1)
     origin = Origin(**came[0].data) if came else None
     return Story(store, run, origin, tuple(store.frames(id)), tuple(store.evaluations([id])))

@@ -279,7 +279,7 @@ ROUTES = told_apart(
         Case(f"route: {path[:60]!r}", lambda path=path, headers=headers: (path, headers), says)
         for path, headers, says in (
             *(
-                (f"/api/runs/{run}/{what}", {}, "There is no such|has no result")
+                (f"/api/runs/{run}/{what}", {}, "There is no such|There is no run")
                 for run in (
                     "..%2f..%2fetc%2fpasswd",
                     "%2e%2e",

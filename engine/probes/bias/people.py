@@ -20,11 +20,11 @@ from PIL import Image
 
 from engine.data.folder_check import (
     Unreadable,
-    _show,
     _walk,
     name_of,
     open_image,
     open_zip,
+    presentable,
     read_file,
     read_member,
     safe_members,
@@ -85,7 +85,9 @@ def stimuli_path(given: str | None) -> Path | None:
     except (OSError, ValueError, RuntimeError):
         there = False
     if not there:
-        raise Refused(f"There is no folder and no .zip at “{_show(given)}”; give the path of one with ready stimuli.")
+        raise Refused(
+            f"There is no folder and no .zip at “{presentable(given)}”; give the path of one with ready stimuli."
+        )
     return path
 
 
@@ -109,7 +111,7 @@ def read_pictures(path: Path, kind: str, categories: Sequence[str]) -> list[Pict
             found = (_CONFLICT if kind == "cue-conflict" else _SINGLE).match(stem.lower())
             if found is None:
                 wanted = "shape1-texture2.png" if kind == "cue-conflict" else "shape1.png"
-                raise Refused(f"{title} holds {_show(name)}, but stimuli are named like {wanted}; rename it.")
+                raise Refused(f"{title} holds {presentable(name)}, but stimuli are named like {wanted}; rename it.")
             shape, texture = category(found[1]), category(found[found.lastindex or 1])
             if shape in categories and texture in categories:
                 chosen.append((stem, shape, texture, name))
@@ -123,7 +125,7 @@ def read_pictures(path: Path, kind: str, categories: Sequence[str]) -> list[Pict
                 content = read_member(archive, members[name], title) if packed else read_file(path, name)
                 image = open_image(content, 64).convert("RGB")
             except Unreadable as problem:
-                raise Refused(f"{title} holds an image that cannot be read ({_show(name)}: {problem}).") from None
+                raise Refused(f"{title} holds an image that cannot be read ({presentable(name)}: {problem}).") from None
             pictures.append(Picture(stem, shape, texture, _square(image)))
         return pictures
 
