@@ -120,14 +120,19 @@ def test_a_changed_zip_replaces_its_run_unless_somebody_has_worked_with_it(elsew
     assert gallery.take_in(store) == [ID] and store.frames(ID) == [0, 40]
 
 
-def test_servers_that_start_at_once_make_one_run(elsewhere, folder, store):
+def test_servers_that_start_at_once_make_one_run(elsewhere, folder, store, monkeypatch):
     put(elsewhere, folder)
-    together, made = threading.Barrier(4), []
+    together, made, read = threading.Barrier(4), [], gallery.read_run
+
+    def wait(*found):
+        carried = read(*found)
+        together.wait(20)  # each of them has found the run missing, and read the zip
+        return carried
 
     def serve() -> None:
-        own = Store(store.home)
-        together.wait()
-        made.extend(gallery.take_in(own))
+        made.extend(gallery.take_in(Store(store.home)))
+
+    monkeypatch.setattr(gallery, "read_run", wait)
 
     threads = [threading.Thread(target=serve) for _ in range(4)]
     for thread in threads:
