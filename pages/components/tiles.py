@@ -16,12 +16,18 @@ from engine.methods import METHODS
 from engine.runs.store import Run
 from engine.spec import RunSpec
 from pages.components.form import to_query
-from pages.components.shared import dataset_title, film, store
+from pages.components.shared import dataset_title, store
 
 ASSETS = Path(__file__).parents[2] / "assets"
 FEW, MANY = 6, 12  # frames of a tile …
 BYTES = 600_000  # … which together should not be much larger than that
 OFFERED = 2  # runs of built-in data
+
+HELP = {
+    "Open": "its film, step by step, its curves and everything that can be made of it",
+    "Train a student": "a network that learns from these images alone",
+    "What if …": "the same settings, to change one of them and distil again",
+}
 
 Place = tuple[str, dict[str, str]]  # a page's file and the query to open it with
 
@@ -64,24 +70,17 @@ def _places(run: Run) -> dict[str, Place]:
     return places
 
 
-HELP = {
-    "Open": "its film, step by step, its curves and everything that can be made of it",
-    "Train a student": "a network that learns from these images alone",
-    "What if …": "the same settings, to change one of them and distil again",
-}
-
-
 def _tile(run: Run, places: dict[str, Place]) -> dict[str, Any]:
     """All that the browser needs of a run, as JSON; ``frames`` holds [step, event id] of those shown, ascending."""
-    told, known, named = story(store(), run.id), film(store(), run.id), gallery.card(run)
-    events = {step: event for step, event, *_ in known["frames"]}
-    most = BYTES // store().frame_path(run.id, max(events)).stat().st_size
-    layout = known["layout"]
+    told, named = story(store(), run.id), gallery.card(run)
+    layout, events = told.layout, {event.step: event.id for event in told.events("frame")}
+    each = store().frame_path(run.id, told.frames[-1]).stat().st_size
+    steps = spread(told.frames, min(max(BYTES // each, FEW), MANY))
     return {
         "id": run.id,
         "title": named.title,
         "about": named.about,
-        "frames": [[step, events[step]] for step in spread(list(events), min(max(most, FEW), MANY))],
+        "frames": [[step, events[step]] for step in steps],
         "layout": {name: layout[name] for name in ("columns", "rows", "size")},
         "alt": f"{told.what}: its images as they take form. Classes: {', '.join(layout['classes'][:10])}"
         + (" and others" if layout["columns"] > 10 else ""),
