@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from engine import words
+from engine import gallery, words
 from engine.data.catalogue import availability
 from engine.errors import Refused
 from engine.estimate import estimate
@@ -333,12 +333,18 @@ def afterwards(run: Run) -> None:
             )  # fmt: skip
         st.page_link(
             "pages/compare.py", label="Compare", icon=":material/compare:",
-            query_params={"dataset": run.dataset, "runs": run.id},
+            query_params={"dataset": run.dataset, "runs": ",".join([run.id, *like_it(run)])},
         )  # fmt: skip
         if store().result_folder(run.id) is not None:
             st.page_link(
                 "pages/students.py", label="Train a student", icon=":material/school:", query_params={"src": run.id},
             )  # fmt: skip
+
+
+def like_it(run: Run) -> list[str]:
+    """The run of the gallery that a run may have been made from by changing a setting, if there is one."""
+    own = (run.dataset, run.spec.get("method"))
+    return [r.id for r in gallery.shown(store()) if (r.dataset, r.spec.get("method")) == own and r.id != run.id][:1]
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------

@@ -200,3 +200,12 @@ def test_distil_replays_the_run_most_like_what_its_form_shows(store, some, monke
     own = a_run(store, ipc=2)
     opened("distil", v="1", d="digits", m="dc", ipc="2")
     assert seen == ["gallery-mnist-dm-1", "gallery-digits-dc-2", own]
+
+
+def test_a_run_is_compared_with_the_one_whose_settings_it_may_have_changed(store, some):
+    links = opened("distil", run=a_run(store, ipc=1)).get("page_link")
+    (query,) = (link.proto.query_string for link in links if link.proto.label == "Compare")
+    assert query.endswith("gallery-digits-dc-2") and "mnist" not in query
+    links = opened("distil", run="gallery-digits-dc-2").get("page_link")
+    (query,) = (link.proto.query_string for link in links if link.proto.label == "Compare")
+    assert query.count("gallery-digits-dc-2") == 1
