@@ -24,6 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.runtime.pages_manager import PagesManager
 
+from engine import gallery
 from engine.errors import Refused
 from engine.exports import EXPORTS, export
 from engine.faults import LOG, record
@@ -45,7 +46,8 @@ def show() -> None:
     """The page that the address names, under the common navigation."""
     st.set_page_config(page_title="Limbeck", page_icon=str(ASSETS / "icon.svg"), layout="wide")
     pages = [
-        st.Page("pages/distil.py", title="Distil", icon=":material/water_drop:", default=True),
+        st.Page("pages/gallery.py", title="Gallery", icon=":material/view_module:", default=True),
+        st.Page("pages/distil.py", title="Distil", icon=":material/water_drop:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
         st.Page("pages/data.py", title="Your images", icon=":material/photo_library:"),
         st.Page("pages/students.py", title="Students", icon=":material/school:"),
@@ -182,9 +184,10 @@ class OwnPictures:
 
 @asynccontextmanager
 async def lifespan(_: Any) -> AsyncIterator[None]:
-    """One warm worker for as long as the server lives."""
+    """The gallery's runs, and one warm worker for as long as the server lives."""
     _end_streams_on_signals()
     await run_in_threadpool(executor().start)
+    gallery.start(store())
     await run_in_threadpool(store().clean_uploads)
     try:
         yield

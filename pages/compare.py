@@ -451,7 +451,7 @@ def page() -> None:
     if "compare_runs" not in state:
         asked = query.get("runs")
         state.compare_runs = (
-            listed(asked) if asked is not None else [r.id for r in sets if r.kind != "evaluate"][:FIRST]
+            listed(asked) if asked is not None else ([r.id for r in sets if not r.gallery] or known)[:FIRST]
         )
         if wanted not in ("", dataset):
             st.info(f"There is nothing of a dataset “{wanted[:80]}” here; this is {dataset_title(dataset)}.")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import re
-import time
 from typing import Any
 
 import streamlit as st
 
-from engine import words
+from engine import gallery, words
 from engine.data.catalogue import availability
 from engine.errors import Refused
 from engine.estimate import estimate
@@ -24,6 +22,7 @@ from pages.components import charts, drawing, exporting, inside
 from pages.components.form import form, read_address, set_values, write_address
 from pages.components.pieces import is_dark, take
 from pages.components.player import player
+from pages.components.recent import recent_runs
 from pages.components.shared import dataset_title, executor, store
 
 HEIGHT = "calc(100dvh - 5.4rem)"  # of the picture: the first screen without the navigation
@@ -93,7 +92,7 @@ def setup() -> None:
         )  # fmt: skip
         st.caption(" ".join(filter(None, (needs(values), machine()))))
     with picture:
-        first_picture()
+        first_picture(values)
     write_address()
     recent_runs()
     how_it_works(values["method"])
@@ -120,9 +119,12 @@ def machine() -> str:
     return text
 
 
-def first_picture() -> None:
-    """Something alive: the latest finished run as a replay, or an invitation."""
-    for run in store().runs(kinds=("distill",), statuses=ENDED_WELL, limit=20):
+def first_picture(values: dict[str, Any]) -> None:
+    """Something alive: the latest finished run most like what the form shows as a replay, or an invitation."""
+    runs = store().runs(kinds=("distill",), statuses=ENDED_WELL, limit=50)
+    like = ("dataset", "method", "ipc")
+    runs.sort(key=lambda run: ([run.spec[name] != values[name] for name in like], run.gallery))
+    for run in runs:
         if len(store().frames(run.id)) > 1:
             player([run], key="replay", height=HEIGHT, badge=f"Replay: {run.title}", autoplay=True)
             return
@@ -138,38 +140,6 @@ def first_picture() -> None:
                     on_click=start, args=(preset.spec.flat(),), width=320,
                 )  # fmt: skip
                 st.caption(preset.sentence(), text_alignment="center")
-
-
-def recent_runs(but: str = "") -> None:
-    """The latest runs with their pictures, each one click away."""
-    runs = [r for r in store().runs(kinds=("distill",), limit=9) if r.id != but][:8]
-    if not runs:
-        return
-    st.subheader("Recent runs", anchor=False)
-    evaluations = {e["run"]: e for e in store().evaluations([r.id for r in runs]) if e.get("split", "test") == "test"}
-    for first in range(0, len(runs), 4):
-        for column, run in zip(st.columns(4, gap="medium"), runs[first : first + 4], strict=False):
-            with column:
-                steps = store().frames(run.id)
-                if steps:
-                    url = f"/api/runs/{run.id}/frames/{steps[-1]}.webp?e=f{int(run.finished or time.time())}"
-                    st.html(f'<img class="thumbnail" src="{url}" alt="Images of {html.escape(run.title)}">')
-                st.button(run.title, key=f"open-{run.id}", type="tertiary", on_click=show_run, args=(run.id,))
-                found = evaluations.get(run.id)
-                number = f"{100 * found['mean']:.1f} % ({found['protocol']} protocol), " if found else ""
-                st.caption(f"{number}{run.status}, {ago(run.created)}")
-
-
-def ago(moment: float) -> str:
-    """How long ago, in words."""
-    minutes = (time.time() - moment) / 60
-    if minutes < 1:
-        return "just now"
-    for size, word in ((1440, "day"), (60, "hour"), (1, "minute")):
-        if minutes >= size:
-            count = int(minutes // size)
-            return f"{count} {word}{'s' if count > 1 else ''} ago"
-    return ""
 
 
 def how_it_works(method: str) -> None:
@@ -258,7 +228,8 @@ def status(run: Run, events: dict[str, list[Event]]) -> None:
     made = story(store(), run.id)
     method = METHODS[made.spec["method"]].name if made.kind == "distill" else run.title
     on = f", on {where}" if where else ""
-    st.caption(f"{method}{on}" + (f"; imported, made on {made.date}" if made.origin else ""))
+    came = "from the gallery" if run.gallery else "imported" if made.origin else ""
+    st.caption(f"{method}{on}" + (f"; {came}, made on {made.date}" if came else ""))
     if run.status in ("queued", "running", "paused"):
         st.progress(progress(run), waiting(run) or run.message)
         with st.container(horizontal=True, gap="small"):
@@ -362,12 +333,18 @@ def afterwards(run: Run) -> None:
             )  # fmt: skip
         st.page_link(
             "pages/compare.py", label="Compare", icon=":material/compare:",
-            query_params={"dataset": run.dataset, "runs": run.id},
+            query_params={"dataset": run.dataset, "runs": ",".join([run.id, *like_it(run)])},
         )  # fmt: skip
         if store().result_folder(run.id) is not None:
             st.page_link(
                 "pages/students.py", label="Train a student", icon=":material/school:", query_params={"src": run.id},
             )  # fmt: skip
+
+
+def like_it(run: Run) -> list[str]:
+    """The run of the gallery that a run may have been made from by changing a setting, if there is one."""
+    own = (run.dataset, run.spec.get("method"))
+    return [r.id for r in gallery.shown(store()) if (r.dataset, r.spec.get("method")) == own and r.id != run.id][:1]
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from pages.components.pieces import figure
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, executor, store
 from pages.components.student_form import NETWORKS
+from pages.components.tiles import offline
 
 MOST = 6  # students looked at together
 SHOWN = 12  # mistakes shown before one asks for all
@@ -171,6 +172,8 @@ def training(where: Store) -> None:
     here = availability(state.student["dataset"])
     if here.how in ("missing", "download"):
         st.caption(here.sentence)
+    if here.how == "download":
+        offline()
     refused = state.pop("students_refused", None)
     if refused:
         st.error(refused)

@@ -35,7 +35,7 @@ import engine.runs.store, engine.runs.executor, engine.runs.validate, engine.exp
 import app
 at = AppTest.from_file("app.py", default_timeout=60).run()
 assert not at.exception, at.exception
-for page in ("pages/compare.py", "pages/data.py"):
+for page in ("pages/distil.py", "pages/compare.py", "pages/data.py", "pages/students.py"):
     at.switch_page(page).run()
     assert not at.exception, (page, at.exception)
 loaded = [name for name in {HEAVY} if name in sys.modules]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from engine.data.folder_check import name_of, open_zip
 from engine.errors import Refused
 from engine.exports import setfile
 from engine.exports.runzip import SET_LIMITS, Carried, is_run, unpack, unpacked
+from engine.exports.setzip import PAPERS
 from engine.runs.film import publish, write_result
 from engine.runs.job import Job, read_data
 from engine.runs.store import Store
@@ -22,6 +24,7 @@ from engine.runs.validate import check_dataset, needs_dataset
 from engine.spec import ImportSpec
 from engine.synthetic import SyntheticSet, load_synthetic
 
+log = logging.getLogger("limbeck.imports")
 PARTS = SET_LIMITS
 
 
@@ -136,6 +139,18 @@ def keep_run(store: Store, id: str, carried: Carried, synthetic: SyntheticSet, t
     store.update(id, progress=1.0, dataset=synthetic.dataset, title=title)
     frames, measured = words.count(len(carried.frames), "frame"), words.count(len(carried.evaluations), "evaluation")
     store.announce(id, "done", f"Imported with {frames} and {measured}; it was made elsewhere.")
+
+
+def complete(store: Store) -> None:
+    """Write ``papers.pt`` for the sets of the gallery, which the server installs without torch."""
+    for run in store.runs(kinds=("distill", "baseline"), limit=10_000):
+        folder = store.result_folder(run.id) if run.gallery else None
+        if folder is None or (folder / PAPERS).exists():
+            continue
+        try:
+            exchange.export_pt(load_synthetic(folder), folder / PAPERS)
+        except Refused as refused:
+            log.warning("The set of %s: %s", run.id, refused)
 
 
 def title_of(carried: Carried) -> str:

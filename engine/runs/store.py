@@ -34,6 +34,7 @@ STATUSES = ("queued", "running", "paused", "done", "stopped", "failed", "interru
 FINISHED = ("done", "stopped", "failed")
 KINDS = ("distill", "baseline", "evaluate", "import", "student", "soften", "rank")
 RUN_ID = re.compile(r"^[a-z0-9-]{8,80}$")
+GALLERY = "gallery-"  # begins the ids of runs that came with the program, and of no others
 
 _COLUMNS = (
     "status",
@@ -64,6 +65,7 @@ CREATE INDEX IF NOT EXISTS control_run ON control(run, id);
 CREATE TABLE IF NOT EXISTS evaluations(
   id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, data TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS evaluations_run ON evaluations(run, id);
+CREATE TABLE IF NOT EXISTS installed(id TEXT PRIMARY KEY, mark TEXT NOT NULL);
 """
 
 
@@ -87,6 +89,11 @@ class Run:
     progress: float
     pid: int | None
     heartbeat: float | None
+
+    @property
+    def gallery(self) -> bool:
+        """Whether it came with the program, so that it is nobody's own."""
+        return self.id.startswith(GALLERY)
 
 
 @dataclass(frozen=True)
@@ -181,12 +188,52 @@ class Store:
             row = self._row(db, id)
             if row["status"] in ("running", "paused") and _owned(row):
                 raise Refused(f"Run {id} is {row['status']}; stop it before deleting it.")
-            for table, column in (("runs", "id"), ("events", "run"), ("control", "run"), ("evaluations", "run")):
-                db.execute(f"DELETE FROM {table} WHERE {column} = ?", (id,))
+            _forget(db, id)
         aside = self.home / "runs" / f".deleted-{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
             os.replace(self.home / "runs" / id, aside)
             shutil.rmtree(aside, ignore_errors=True)
+
+    def install(
+        self,
+        id: str,
+        mark: str,
+        folder: Path,
+        events: list[tuple[str, int, dict[str, Any]]],
+        evaluations: list[dict[str, Any]],
+        **columns: Any,
+    ) -> bool:
+        """Make a finished run of what came with the program, all in one go; whether that was done.
+
+        ``mark`` tells versions of it apart: one that was installed before is not installed again, also when its run
+        was deleted since. The run of an earlier version gives way, unless it was evaluated here or another run was
+        made from it. ``folder``, in the home, becomes the run's. ``columns`` are those of its row that have no default.
+        """
+        aside = self.home / "runs" / f".deleted-{secrets.token_hex(4)}"
+        with self._transaction() as db:
+            if db.execute("SELECT 1 FROM installed WHERE id = ? AND mark = ?", (id, mark)).fetchone():
+                return False
+            there = db.execute("SELECT 1 FROM runs WHERE id = ?", (id,)).fetchone()
+            if there and self._built_upon(db, id):
+                return False
+            _forget(db, id)
+            row = {"id": id, "status": "done", "progress": 1.0, **columns}
+            row["spec"] = json.dumps(row["spec"])
+            names, marks = ", ".join(row), ", ".join("?" * len(row))
+            db.execute(f"INSERT INTO runs({names}) VALUES({marks})", tuple(row.values()))
+            _append(db, id, events)
+            for evaluation in evaluations:
+                self._add_evaluation(db, id, evaluation)
+            db.execute("INSERT OR REPLACE INTO installed(id, mark) VALUES(?,?)", (id, mark))
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.folder(id), aside)
+            os.replace(folder, self.folder(id))
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
+
+    def installed(self) -> dict[str, str]:
+        """The marks of what was installed, by run id, whether or not the runs are still here."""
+        return {row["id"]: row["mark"] for row in self._db().execute("SELECT * FROM installed")}
 
     def rename(self, id: str, title: str) -> None:
         """Call a run, and the student it trained, something else. ``Refused`` for what is no name."""
@@ -451,8 +498,7 @@ class Store:
         """Keep an evaluation (mean, std, accuracies, protocol, network, seeds, split, seconds) with the run."""
         with self._transaction() as db:
             self._row(db, id)
-            db.execute("INSERT INTO evaluations(run, data, at) VALUES(?,?,?)", (id, _json(evaluation), time.time()))
-            _append(db, id, [("evaluation", 0, evaluation)])
+            self._add_evaluation(db, id, evaluation)
 
     def evaluations(self, ids: list[str]) -> list[dict[str, Any]]:
         """The evaluations of these runs, oldest first, each with its ``run`` and the time ``at`` it was made."""
@@ -498,6 +544,17 @@ class Store:
             " started = COALESCE(started, ?), finished = NULL WHERE id = ?",
             (pid, signature(pid), now, now, id),
         )
+
+    def _add_evaluation(self, db: sqlite3.Connection, id: str, evaluation: dict[str, Any]) -> None:
+        db.execute("INSERT INTO evaluations(run, data, at) VALUES(?,?,?)", (id, _json(evaluation), time.time()))
+        _append(db, id, [("evaluation", 0, evaluation)])
+
+    def _built_upon(self, db: sqlite3.Connection, id: str) -> bool:
+        """Whether a run was evaluated here, or another one was made from it."""
+        if db.execute("SELECT 1 FROM runs WHERE instr(spec, ?) LIMIT 1", (json.dumps(id),)).fetchone():
+            return True
+        rows = db.execute("SELECT data FROM evaluations WHERE run = ?", (id,))
+        return any(not json.loads(row["data"]).get("imported") for row in rows)
 
     def _announce(
         self, db: sqlite3.Connection, id: str, status: str, message: str, step: int, data: dict[str, Any]
@@ -594,6 +651,11 @@ def _or(words: tuple[str, ...]) -> str:
 def _run(row: sqlite3.Row) -> Run:
     values = {name: row[name] for name in Run.__dataclass_fields__}
     return Run(**{**values, "spec": json.loads(row["spec"])})
+
+
+def _forget(db: sqlite3.Connection, id: str) -> None:
+    for table, column in (("runs", "id"), ("events", "run"), ("control", "run"), ("evaluations", "run")):
+        db.execute(f"DELETE FROM {table} WHERE {column} = ?", (id,))
 
 
 def _set(db: sqlite3.Connection, id: str, columns: dict[str, Any]) -> None:

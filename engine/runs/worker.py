@@ -95,6 +95,7 @@ def main() -> int:
     parent = int(os.environ.get("LIMBECK_PARENT") or 0)
     threading.Thread(target=leave_with_parent, args=(parent, leaving), daemon=True).start()
     warm_up()
+    imports.complete(store)
     likely = list(dict.fromkeys(preset.values["dataset"] for preset in PRESETS.values()))
     with store.present(pick_accel().describe()):
         while not leaving.is_set():

@@ -22,6 +22,7 @@ from pages.components.shared import dataset_title, store
 
 PAIRS = (("dataset", "ipc"), ("method", "minutes"), ("init", "seed"))  # of the run's own, always in view
 ALWAYS = ("dataset", "method", "ipc")
+KEYS = {"v", *(row.key for m in METHODS for row in (*parameters(RunSpec), *parameters(METHODS[m].parameters)))}
 METHOD_HELP = "  \n".join(f"**{m.name}** ({m.id}): {m.idea}" for m in METHODS.values())
 
 
@@ -111,8 +112,7 @@ def shown(row: Parameter, value: Any) -> Any:
 def read_address() -> list[str]:
     """Take the form's state from the address when that was changed from outside; sentences about what is wrong."""
     state = st.session_state
-    known = {row.key for m in METHODS for row in rows(m)} | {"v"}
-    query = {k: v for k, v in address.query().items() if k in known}
+    query = {k: v for k, v in address.query().items() if k in KEYS}
     if "form" in state and (not query or query == state.get("address_written")):
         return []
     if not query:

@@ -64,7 +64,7 @@ def serve(home: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 def press(page: Page, url: str, preset: str) -> tuple[float, str]:
     """Seconds from the click to the drawn initial images, and the run's id."""
-    page.goto(f"{url}/?{urlencode(to_query(PRESETS[preset].spec.flat()))}")
+    page.goto(f"{url}/distil?{urlencode(to_query(PRESETS[preset].spec.flat()))}")
     button = page.get_by_role("button", name="Distil", exact=True)
     button.wait_for()
     page.wait_for_timeout(2500)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
-from tests.browser.helpers import Server, until
+from tests.browser.helpers import Server, make_gallery, until
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")  # the same list is in the Makefile
@@ -46,15 +46,15 @@ def server(tmp_path_factory: pytest.TempPathFactory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = home / "server.log"
+    log, shown = home / "server.log", make_gallery(tmp_path_factory.mktemp("gallery"))
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}",
                 "--server.address=127.0.0.1", "--browser.gatherUsageStats=false", "--server.fileWatcherType=none",
             ],
-            cwd=ROOT, env={**os.environ, "LIMBECK_HOME": str(home)}, stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            cwd=ROOT, env={**os.environ, "LIMBECK_HOME": str(home), "LIMBECK_GALLERY": str(shown)},
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     running = Server(f"http://127.0.0.1:{port}", home, process.pid)
 

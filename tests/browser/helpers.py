@@ -116,6 +116,24 @@ def seed_run(home: Path, kind: str, /, *, frames: int = 1, evaluations: Sequence
     return run
 
 
+def make_gallery(folder: Path) -> Path:
+    """Zips for a gallery of two small runs, of a dataset that no other test looks at; returns the folder."""
+    from engine.exports import export
+    from tests.exports import runs
+
+    made, steps = Store(folder / "made"), tuple(range(5))  # of which each is a little brighter than the one before
+    for id, title, ipc, measured in (
+        ("gallery-one", "One of each", 1, runs.evaluation()),
+        ("gallery-ten", "Ten of each", 10, runs.evaluation("dsa", [0.5])),
+    ):
+        run = runs.a_run(
+            made, steps, ipc=ipc, side=28, dataset="kmnist", seed=5, title=title,
+            evaluations=({**measured, "dataset": "kmnist"},), result=runs.a_set(ipc, 28, "kmnist"),
+        )  # fmt: skip
+        (folder / f"{id}.zip").write_bytes(export(made, run, "run"))
+    return folder
+
+
 def keep_student(server: Server, seed: int, kind: str, name: str, network: str) -> Any:
     """An untrained student of digits, kept as a worker leaves it."""
     from engine.data import load

@@ -14,7 +14,7 @@ LONG = {"v": 1, "d": "digits", "m": "dm", "ipc": 1, "min": 3, "st": 0}  # nobody
 
 def distil(page: Page, server: Server, **settings: Any) -> str:
     """Open the form by a link, press the button; the run's id, once its first image is drawn."""
-    go(page, server, "/", **settings)
+    go(page, server, "/distil", **settings)
     page.get_by_role("button", name="Distil", exact=True).click()
     page.wait_for_url("**/*run=*")
     expect(page.locator(".player[data-drawn]")).to_be_visible(timeout=90_000)
@@ -81,7 +81,7 @@ def test_pause_resume_and_stop(page: Page, server: Server, idle: Store) -> None:
 
 def test_the_timeline_goes_back_through_what_has_happened(page: Page, server: Server) -> None:
     run = seed_run(server.home, "distill", method="dm", frames=5)
-    go(page, server, "/", run=run)
+    go(page, server, "/distil", run=run)
     expect(page.get_by_role("img", name="step 40")).to_be_visible()
     until(lambda: grey(page) == 200, 10, "the last frame is drawn")
     slider = page.get_by_label("Distillation step")
@@ -98,7 +98,7 @@ def test_a_picture_comes_without_a_script_run_for_each_frame(page: Page, server:
     run = seed_run(server.home, "distill", method="dm", frames=5)
     sent = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
-    go(page, server, "/", run=run)
+    go(page, server, "/distil", run=run)
     expect(page.get_by_role("img", name="step 40")).to_be_visible()
     page.wait_for_timeout(500)
     sent.clear()

@@ -40,7 +40,7 @@ def chart_files(page: Page, key: str) -> tuple[ET.Element, Image.Image, list[dic
 
 def test_a_run_and_its_curves_are_taken_away(page: Page, server: Server) -> None:
     run = a_run(Store(server.home))
-    go(page, server, "/", run=run)
+    go(page, server, "/distil", run=run)
     settled(page)
     page.get_by_role("button", name="Export", exact=True).click()
     starts = {"GIF": b"GIF89a", "Contact sheet (.png)": b"\x89PNG", "Report (.html)": b"<!doctype html>",

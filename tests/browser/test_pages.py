@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.helpers import Server, evaluation, go, loaded_torch, overflow, seed_run, until
 
-PATHS = ("/", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness")
+PATHS = ("/", "/distil", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,9 +35,10 @@ def test_every_page_fits_and_has_one_heading(page: Page, server: Server, path: s
     "address",
     [
         "/?run=../../../etc/passwd",
+        "/distil?run=../../../etc/passwd",
         "/?run=20261121-0423-mnist-dc-1-gone5",
         "/?v=1&d=nothing&m=magic&ipc=100000&lr=nan&s=-1",
-        "/?v=99&ipc=",
+        "/distil?v=99&ipc=",
         "/?v=1&d=folder:",
         "/compare?dataset=nothing&runs=a,b,,%00,c",
         "/compare?dataset=digits&runs=../..&protocol=none&film=perhaps",

@@ -96,8 +96,7 @@ def test_an_address(there, case: Case) -> None:
     store, ids = there
     name, query = case.make()
     at, runs = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60), len(store.runs())
-    if name != "distil":
-        at.switch_page(f"pages/{name}.py")
+    at.switch_page(f"pages/{name}.py")
     for key, value in query.items():
         for word, id in ids.items():
             value = value.replace(word, id) if isinstance(value, str) else value

@@ -192,7 +192,7 @@ def named(spec: StudySpec, store: Store) -> StudySpec:
         found["students"] = [r.id for r in runs if store.student(r.id)][:MOST_STUDENTS]
     if spec.sets.strip() == "all":
         runs = store.runs(kinds=["distill"], dataset=spec.dataset, statuses=["done", "stopped"])
-        found["sets"] = [r.id for r in runs if store.result_folder(r.id)][:MOST_SETS]
+        found["sets"] = [r.id for r in runs if store.result_folder(r.id) and not r.gallery][:MOST_SETS]
     return spec.model_copy(update={name: ",".join(ids) or "none" for name, ids in found.items()})
 
 

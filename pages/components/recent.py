@@ -1,0 +1,44 @@
+"""The latest runs with their pictures, each one click away (torch-free)."""
+
+from __future__ import annotations
+
+import html
+import time
+
+import streamlit as st
+
+from pages.components.shared import store
+
+MOST = 8
+
+
+def recent_runs(but: str = "") -> None:
+    """Draw them, all but the run ``but`` and those of the gallery; nothing where there are none."""
+    runs = [r for r in store().runs(kinds=("distill",), limit=50) if r.id != but and not r.gallery][:MOST]
+    if not runs:
+        return
+    st.subheader("Recent runs", anchor=False)
+    evaluations = {e["run"]: e for e in store().evaluations([r.id for r in runs]) if e.get("split", "test") == "test"}
+    for first in range(0, len(runs), 4):
+        for column, run in zip(st.columns(4, gap="medium"), runs[first : first + 4], strict=False):
+            with column:
+                steps = store().frames(run.id)
+                if steps:
+                    url = f"/api/runs/{run.id}/frames/{steps[-1]}.webp?e=f{int(run.finished or time.time())}"
+                    st.html(f'<img class="thumbnail" src="{url}" alt="Images of {html.escape(run.title)}">')
+                st.page_link("pages/distil.py", label=run.title, query_params={"run": run.id})
+                found = evaluations.get(run.id)
+                number = f"{100 * found['mean']:.1f} % ({found['protocol']} protocol), " if found else ""
+                st.caption(f"{number}{run.status}, {ago(run.created)}")
+
+
+def ago(moment: float) -> str:
+    """How long ago, in words."""
+    minutes = (time.time() - moment) / 60
+    if minutes < 1:
+        return "just now"
+    for size, word in ((1440, "day"), (60, "hour"), (1, "minute")):
+        if minutes >= size:
+            count = int(minutes // size)
+            return f"{count} {word}{'s' if count > 1 else ''} ago"
+    return ""
