@@ -238,7 +238,7 @@ class Door:
             await asyncio.sleep(SLOW)
             return PlainTextResponse("That is not the presenter's key. Viewers need none: leave it out.", 403)
         rest = urlencode([(k, v) for k, v in request.query_params.multi_items() if k != "key"])
-        path = "/" + quote(request.url.path.lstrip("/\\"))  # two slashes would lead to another server
+        path = "/" + quote(request.scope["path"].lstrip("/\\"))  # two slashes would lead to another server
         answer = RedirectResponse(f"{path}?{rest}" if rest else path, 303)
         answer.headers.update({"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
         answer.set_cookie(
