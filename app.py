@@ -79,7 +79,7 @@ def failed(error: Exception) -> bool:
     return True  # Streamlit shows nothing of its own
 
 
-# ---- routes: read only, and only below a run's folder (the store checks ids and steps) ------------------------------
+# ---- routes: read only, and only below a run's folder (the store checks ids and steps); room.py has two more ---------
 
 
 def frame(request: Request) -> Response:

@@ -54,7 +54,7 @@ def test_a_browser_stays_the_presenters_for_a_day_and_no_token_can_be_made_witho
     until, _, signature = token.partition(".")
     forged = [
         f"{int(until) + 99999}.{signature}",
-        f"{until}.{signature[:-1]}0x",
+        f"{until}.{signature[:-1]}x",
         f"{until}.",
         until,
         "",

@@ -111,12 +111,12 @@ def test_type_is_large_until_one_wants_it_smaller(browser: Browser, room: Server
     context = browser.new_context(viewport={"width": 1280, "height": 720}, color_scheme=scheme)
     page = context.new_page()
     go(page, room, "/compare")
-    size = "() => getComputedStyle(document.documentElement).fontSize"
+    size = "getComputedStyle(document.documentElement).fontSize"
     colours = "() => ['color', 'backgroundColor'].map(c => getComputedStyle(document.querySelector('.stApp'))[c])"
     assert page.evaluate(size) == "20px"
     black, white = "rgb(0, 0, 0)", "rgb(255, 255, 255)"
     assert page.evaluate(colours) == ([black, white] if scheme == "light" else [white, black])
     bar(page).get_by_role("button", name="Large type").click()
     page.wait_for_url("**seminar=0**")
-    page.wait_for_function(f"{size[6:]} === '16px'")
+    page.wait_for_function(f"{size} === '16px'")
     context.close()

@@ -196,3 +196,28 @@ def test_a_second_window_of_the_presenter_that_is_drawn_anew_takes_nobody_away(s
     shown(second, leads=True)
     shown(first, leads=True)
     assert room.room.view["page"] == "students"
+
+
+def sized() -> None:
+    import plotly.graph_objects as go
+    import streamlit as st
+
+    from pages.components import address, charts, pieces
+
+    address.keep()
+    chart = go.Figure(go.Scatter(x=[1, 2], y=[1, 2], line={"width": 2}), layout={"font": {"size": 10}})
+    drawn = pieces.enlarged(chart) if pieces.is_big() else chart
+    st.text(f"{charts._label(False)['fontSize']} {drawn.layout.font.size} {drawn.data[0].line.width:g}")
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "sizes"),
+    [("", "", "13 10 2"), ("", "1", "17 13 3"), (KEY, "", "17 13 3"), (KEY, "0", "13 10 2"), ("", "<b>", "13 10 2")],
+)
+def test_charts_are_drawn_for_the_back_row_where_that_is_wanted(monkeypatch, key, asked, sizes):
+    monkeypatch.setenv(seminar.VARIABLE, key)
+    at = AppTest.from_function(sized, default_timeout=60)
+    if asked:
+        at.query_params["seminar"] = asked
+    at.run()
+    assert not at.exception and at.text[0].value == sizes
