@@ -3,15 +3,18 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint chromium results clean
+.PHONY: help setup run seminar test lint chromium results clean
 
 PYTHON ?= python3
+ADDRESS ?= 127.0.0.1
+PORT ?= 8501
 BIN := .venv/bin
 STAMP := .venv/.ready
 
 help:
 	@echo "make setup   create .venv and install what is needed"
 	@echo "make run     open Limbeck in the browser"
+	@echo "make seminar open it to a room: make seminar ADDRESS=0.0.0.0; the presenter leads, the others follow"
 	@echo "make test    lint and run all tests, the browser's included"
 	@echo "make lint    lint and check the format only"
 	@echo "make results measure the results table anew: a day on two cores, resumable"
@@ -34,6 +37,9 @@ $(STAMP): pyproject.toml
 
 run: setup
 	@$(BIN)/python -m streamlit run app.py
+
+seminar: setup
+	@$(BIN)/python -m engine seminar --address $(ADDRESS) --port $(PORT)
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -30,12 +30,14 @@ from engine.exports import EXPORTS, export
 from engine.faults import LOG, record
 from engine.probes.desk import Desk
 from engine.runs.store import FINISHED, Event
+from pages.components import address, hiding, roles, room
+from pages.components.pieces import is_big
+from pages.components.room import closing
 from pages.components.shared import answerer, executor, film, store
 
 ASSETS = Path(__file__).parent / "assets"
 OWN = "img-src 'self' data: blob:; media-src 'self' data: blob:; object-src 'none'; base-uri 'self'"
 STREAMED = ("layout", "frame", "metric", "status")
-closing = threading.Event()
 exporting = threading.BoundedSemaphore(2)
 
 
@@ -57,11 +59,20 @@ def show() -> None:
     ]
     st.logo(str(ASSETS / "logo.svg"), size="large")
     st.html(ASSETS / "app.css")
-    st.navigation(pages, position="top").run()
+    address.keep()
+    if is_big():
+        st.html(ASSETS / "seminar.css")
+    page = st.navigation(pages, position="hidden" if hiding.hidden("pages") else "top")
+    room.take_part(page, pages)
+    page.run()
+    room.lead(page)
 
 
 def failed(error: Exception) -> bool:
     """What a page shows in place of an error that nobody foresaw: where it is written down, and what to do."""
+    if isinstance(error, Refused):
+        st.error(str(error))
+        return True
     id = record(error, f"{st.context.url} {st.query_params.to_dict()}")
     st.error(
         f"Something went wrong inside (error {id}). Reload the page; if that does not help, open it without what "
@@ -70,7 +81,7 @@ def failed(error: Exception) -> bool:
     return True  # Streamlit shows nothing of its own
 
 
-# ---- routes: read only, and only below a run's folder (the store checks ids and steps) ------------------------------
+# ---- routes: read only, and only below a run's folder (the store checks ids and steps); room.py has two more ---------
 
 
 def frame(request: Request) -> Response:
@@ -92,16 +103,19 @@ def frames(request: Request) -> Response:
 
 def result(request: Request) -> Response:
     """The distilled set as safetensors and JSON in one zip."""
-    return _download(request.path_params["run"], "zip")
+    return _download(request, "zip")
 
 
 def exported(request: Request) -> Response:
     """A run as a file of one of the formats that the page's “Export” offers, made now."""
-    return _download(request.path_params["run"], request.path_params["format"])
+    return _download(request, request.path_params["format"])
 
 
-def _download(run: str, format: str) -> Response:
+def _download(request: Request, format: str) -> Response:
     """Two at a time, since each takes seconds of a core, and a room may ask at once."""
+    run = request.path_params["run"]
+    if not room.leads(request):
+        return PlainTextResponse(roles.only("export"), 403)
     if not exporting.acquire(timeout=2):
         return PlainTextResponse("Other files are being made; try again in a moment.", 503, {"Retry-After": "5"})
     try:
@@ -219,6 +233,7 @@ ROUTES = [
     Route("/api/runs/{run}/result.zip", result),
     Route("/api/runs/{run}/exports/{format}", exported),
     Route("/api/probes/{digest}/{name}", probe_file),
+    *room.ROUTES,
 ]
 
 if __name__ == "__main__":
@@ -231,7 +246,7 @@ else:
         __file__,
         routes=ROUTES,
         lifespan=lifespan,
-        middleware=[Middleware(OwnPictures)],
+        middleware=[Middleware(OwnPictures), Middleware(room.Door)],
         on_script_error=failed,
         exception_handlers={Exception: broken},
     )

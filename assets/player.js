@@ -297,16 +297,18 @@ class Player {
     this.options = element(
       "div",
       { className: "options", hidden: true },
-      choice("Speed", { 1: "normal", 0.25: "a quarter", 0.5: "half", 2: "double", 4: "fourfold" }, (value) => {
-        this.speed = Number(value);
-      }),
-      choice("Timeline", { frames: "frame by frame", step: "by steps", seconds: "by distilling time" }, (value) =>
-        this.tell(value),
-      ),
-      choice("Show", { images: "images", start: "change since the start", last: "change since the last frame" }, (value) => {
-        this.layer = value;
-        this.show();
-      }),
+      ...(this.choices = [
+        choice("Speed", { 1: "normal", 0.25: "a quarter", 0.5: "half", 2: "double", 4: "fourfold" }, (value) => {
+          this.speed = Number(value);
+        }),
+        choice("Timeline", { frames: "frame by frame", step: "by steps", seconds: "by distilling time" }, (value) =>
+          this.tell(value),
+        ),
+        choice("Show", { images: "images", start: "change since the start", last: "change since the last frame" }, (value) => {
+          this.layer = value;
+          this.show();
+        }),
+      ]),
       this.arrange,
     );
     this.edge = element("input", { type: "range", min: 0, max: 100, value: 50, ariaLabel: "Wipe" });
@@ -337,6 +339,44 @@ class Player {
       if (!document.hidden) this.show();
     };
     document.addEventListener("visibilitychange", this.onShown);
+    // Whoever leads a room, or follows there, is told what was done here by hand, and says what is to be shown.
+    for (const kind of ["click", "input", "change", "keydown"]) {
+      this.root.addEventListener(kind, () => (this.before = this.manner()), true);
+      this.root.addEventListener(kind, () => this.manner() !== this.before && this.report(true));
+    }
+    this.onTold = (event) => this.obey(event.detail);
+    window.addEventListener("limbeck-show", this.onTold);
+  }
+
+  // ---- with others in a room ----
+
+  film() {
+    const { time, clock, speed, layer, even, playing, following } = this;
+    return { id: this.reels.map((reel) => reel.id).join() + this.data.badge, time, clock, speed, layer, even, playing, following };
+  }
+
+  // What somebody chose: a film that plays or follows moves on by itself.
+  manner() {
+    const film = this.film();
+    return JSON.stringify({ ...film, time: film.playing || film.following ? 0 : film.time });
+  }
+
+  report(own) {
+    window.dispatchEvent(new CustomEvent("limbeck-film", { detail: { own, film: this.film() } }));
+  }
+
+  obey(film) {
+    const times = this.times();
+    if (!times.length || film.id !== this.film().id) return;
+    Object.assign(this, { clock: film.clock, speed: film.speed, layer: film.layer, even: film.even });
+    [film.speed, film.even ? "frames" : film.clock, film.layer].forEach((value, i) => {
+      this.choices[i].lastChild.value = String(value);
+    });
+    this.setPlaying(false);
+    this.following = film.following;
+    this.time = film.following ? times.at(-1) : film.time;
+    if (film.playing) this.setPlaying(true);
+    else this.show();
   }
 
   apply(data) {
@@ -421,6 +461,7 @@ class Player {
     if (this.following && times.length && !this.playing) this.time = times.at(-1);
     if (!this.started && times.length > 1 && this.reels.every((r) => r.layout)) {
       this.started = true;
+      if (!this.data.autoplay && !this.data.still) this.report(false);
       if (this.data.autoplay && !this.calm && !this.live()) {
         this.looping = true;
         this.time = times[0];
@@ -763,6 +804,7 @@ class Player {
     this.playing = false;
     this.sizes.disconnect();
     document.removeEventListener("visibilitychange", this.onShown);
+    window.removeEventListener("limbeck-show", this.onTold);
     for (const reel of this.reels) reel.close();
     this.root.remove();
   }

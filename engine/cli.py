@@ -485,6 +485,15 @@ def bench(args: argparse.Namespace) -> None:
     table.main(args)
 
 
+def seminar(args: argparse.Namespace) -> None:
+    """A server in seminar mode, in place of this process."""
+    from engine.seminar import serve
+
+    if not args.port.isdecimal() or len(args.port) > 5:
+        raise Refused(f"--port was “{args.port[:40]}”, but must be a whole number from 1 to 65535.")
+    serve(args.address.strip(), int(args.port), args.key)
+
+
 # ---- runs -----------------------------------------------------------------------------------------------------------
 
 
@@ -1035,6 +1044,15 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("show", student, "A student's accuracy, per-class accuracy, confusion and mistakes.", actions)
     sub.set_defaults(what="show")
     sub.add_argument("id", help="The student's id: that of the run that trained it.")
+
+    text = "Serve the pages to a room: the presenter leads, the others follow or look around on their own."
+    sub = commands.add_parser("seminar", help=text, description=text)
+    sub.set_defaults(action=seminar)
+    sub.add_argument("--port", default="8501", help="Where the server listens. Default: 8501.")
+    sub.add_argument(
+        "--address", default="127.0.0.1", help="127.0.0.1, the default: this machine only. 0.0.0.0: the whole network."
+    )
+    sub.add_argument("--key", help="The presenter's key. Default: LIMBECK_PRESENTER_KEY, or one that is made and kept.")
 
     sub = command("bench", bench, "Measure what this machine reaches, as a table.")
     sub.add_argument("--quick", action="store_true", help="Only what takes seconds.")

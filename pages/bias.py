@@ -18,7 +18,7 @@ from engine.probes.desk import digest_of, question_of
 from engine.runs.store import Store
 from engine.spec import build_spec
 from engine.table import Parameter, allowed, parameters
-from pages.components import address, comparison, cues, form, reports, student_form
+from pages.components import address, comparison, cues, form, reports, roles, student_form
 from pages.components.asking import Answered, ask
 from pages.components.choice import keep, one_of
 from pages.components.pieces import download, figure, is_dark, percent
@@ -374,7 +374,8 @@ def study_result(values: dict[str, Any], wanted: bool) -> None:
         return
     if not wanted and desk().look(digest_of(question_of("bias-study", spec))).status == "unknown":
         st.info(f"These networks are not trained yet. That takes up to {spec.minutes:g} minutes.")
-        if not st.button("Run this study", type="primary", icon=":material/play_arrow:"):
+        locked = roles.locked("run studies")
+        if not st.button("Run this study", type="primary", icon=":material/play_arrow:", **locked):
             return
     found = ask("bias-study", spec, "bias_study")
     if found is None:
@@ -481,7 +482,8 @@ def study_form(where: Store, dataset: str, known: dict[str, Facts]) -> dict[str,
         take = bool(known) and st.toggle("With the trained students that are here", before["students"] != "none")
         if dataset == "shapes":
             chosen["ties"] = st.toggle(STUDY["ties"].label, bool(before["ties"]), help=STUDY["ties"].help)
-        pressed = st.form_submit_button("Run the study", type="primary", icon=":material/play_arrow:")
+        locked = roles.locked("run studies")
+        pressed = st.form_submit_button("Run the study", type="primary", icon=":material/play_arrow:", **locked)
     if not pressed:
         return None
     chosen |= {

@@ -17,7 +17,7 @@ from engine.spec import BASELINES, STUDENT_NETWORKS, BaselineSpec, EvaluationSpe
 from engine.students import PROTOCOLS
 from engine.students.architecture import columns, parse
 from engine.table import parameters
-from pages.components import address, comparison, crossing, trends
+from pages.components import address, comparison, crossing, roles, trends
 from pages.components.choice import one_of
 from pages.components.marks import mark_of, origin
 from pages.components.pieces import figure, is_dark
@@ -178,7 +178,9 @@ def baseline_form(dataset: str) -> None:
     right.number_input(
         row["students"].label, 0, int(row["students"].high or 20), 3, key="baseline_students", help=row["students"].help
     )
-    st.button("Make this baseline", type="primary", on_click=make_baseline, args=(dataset,))
+    st.button(
+        "Make this baseline", type="primary", on_click=make_baseline, args=(dataset,), **roles.locked("start runs")
+    )
 
 
 def evaluation_form(ready: list[Run], names: dict[str, str]) -> None:
@@ -201,7 +203,7 @@ def evaluation_form(ready: list[Run], names: dict[str, str]) -> None:
     left.number_input(
         row["seeds"].label, 1, int(row["seeds"].high or 20), 3, key="evaluate_students", help=row["seeds"].help
     )
-    st.button("Evaluate this set", type="primary", on_click=evaluate, args=(names,))
+    st.button("Evaluate this set", type="primary", on_click=evaluate, args=(names,), **roles.locked("start runs"))
 
 
 def soften_form(where: Store, dataset: str, ready: list[Run], names: dict[str, str]) -> None:
@@ -230,7 +232,7 @@ def soften_form(where: Store, dataset: str, ready: list[Run], names: dict[str, s
         row["temperature"].label, row["temperature"].low, row["temperature"].high, 1.0, key="soften_by",
         help=row["temperature"].help,
     )  # fmt: skip
-    st.button("Make soft labels", type="primary", on_click=make_soft, args=(names,))
+    st.button("Make soft labels", type="primary", on_click=make_soft, args=(names,), **roles.locked("start runs"))
 
 
 def at_work(where: Store, dataset: str, before: frozenset[str]) -> None:
@@ -241,7 +243,8 @@ def at_work(where: Store, dataset: str, before: frozenset[str]) -> None:
     if len(active) > SHOWN:
         left, right = st.columns([6, 1], vertical_alignment="center", wrap=False)
         left.write(f"{len(active) - SHOWN} more are waiting.")
-        right.button("Stop all", key="stop-all", on_click=stop_all, args=(active,), width="stretch")
+        locked = roles.locked("stop runs")
+        right.button("Stop all", key="stop-all", on_click=stop_all, args=(active,), width="stretch", **locked)
     for run in list(reversed(active))[:SHOWN]:
         left, right = st.columns([6, 1], vertical_alignment="center", wrap=False)
         message = run.message
@@ -249,7 +252,8 @@ def at_work(where: Store, dataset: str, before: frozenset[str]) -> None:
             ahead = where.queue_position(run.id)
             message = "Waiting: next in the queue." if ahead == 0 else f"Waiting: {ahead} before it in the queue."
         left.progress(min(max(run.progress, 0.0), 1.0), f"{run.title} — {message}")
-        right.button("Stop", key=f"stop-{run.id}", on_click=stop, args=(run,), width="stretch")
+        locked = roles.locked("stop runs")
+        right.button("Stop", key=f"stop-{run.id}", on_click=stop, args=(run,), width="stretch", **locked)
 
 
 def failures(where: Store, dataset: str) -> None:
@@ -341,7 +345,7 @@ def across_networks(where: Store, runs: list[Run], table: pd.DataFrame, active: 
             what = "1 missing cell" if len(missing) == 1 else f"{len(missing)} missing cells"
             st.button(
                 f"Evaluate {what}", icon=":material/grid_on:", on_click=evaluate_missing,
-                args=(missing, protocol, int(students)),
+                args=(missing, protocol, int(students)), **roles.locked("start runs"),
             )  # fmt: skip
             st.markdown(f"about {took}", width="content")
         download(cells[there], dataset, "networks")
@@ -413,7 +417,11 @@ def robustness(where: Store, runs: list[Run], names: dict[str, str], active: lis
         what = "this set" if len(missing) == 1 else f"these {len(missing)} sets"
         last.button(
             f"Score {what}", icon=":material/balance:", on_click=rank, args=(missing, protocol, int(students)),
-            help=f"Trains {5 * (5 + int(students))} students a set, and a network on all images unless there is one.",
+            **roles.locked(
+                "start runs",
+                help=f"Trains {5 * (5 + int(students))} students a set, and a network on all images unless there is "
+                "one.",
+            ),
         )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from engine.home import limbeck_home
 from engine.runs.validate import check
 from engine.spec import ImportSpec, RunSpec, build_spec
 from engine.table import parameters
-from pages.components import address
+from pages.components import address, roles
 from pages.components.grid import class_grid, data_url
 from pages.components.shared import dataset_title, executor, store
 
@@ -36,6 +36,7 @@ def keep(upload: IO[bytes] | None, name: str) -> Path | None:
     """Save an upload under a folder of its own whose name nobody chose; only the file's stem is the sender's."""
     if upload is None:
         return None
+    roles.demand("bring files")
     folder = limbeck_home() / "uploads" / secrets.token_hex(8)
     folder.mkdir(parents=True)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).stem).strip("-")[:60] or "images"
@@ -248,14 +249,17 @@ def a_set_from_elsewhere(own: str | None) -> None:
 
 st.title("Your images")
 st.write("Distil images of your own, or bring a distilled set made with other code and test it here.")
-st.subheader("Images by class")
-left, right = st.columns(2, gap="large")
-with left:
-    source = choose()
-with right:
-    mine = show(source) if source else None
-    if not source:
-        st.query_params.pop("dataset", None)
-        st.info("Here you will see your images, a column per class, before anything is distilled from them.")
-st.subheader("A distilled set or run from elsewhere")
-a_set_from_elsewhere(mine)
+if roles.presenter():
+    st.subheader("Images by class")
+    left, right = st.columns(2, gap="large")
+    with left:
+        source = choose()
+    with right:
+        mine = show(source) if source else None
+        if not source:
+            st.query_params.pop("dataset", None)
+            st.info("Here you will see your images, a column per class, before anything is distilled from them.")
+    st.subheader("A distilled set or run from elsewhere")
+    a_set_from_elsewhere(mine)
+else:
+    st.info(roles.only("bring images and sets"))

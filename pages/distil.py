@@ -18,7 +18,7 @@ from engine.runs.store import Event, Run
 from engine.runs.validate import check
 from engine.spec import RunSpec, build_spec
 from engine.words import WORDS
-from pages.components import charts, drawing, exporting, inside
+from pages.components import address, charts, drawing, exporting, hiding, inside, roles
 from pages.components.form import form, read_address, set_values, write_address
 from pages.components.pieces import is_dark, take
 from pages.components.player import player
@@ -46,13 +46,13 @@ def start(values: dict[str, Any]) -> None:
 
 def show_run(run: str) -> None:
     """Make the address, and with it the page, show a run."""
-    st.query_params.from_dict({"run": run})
+    address.replace({"run": run})
 
 
 def set_up(values: dict[str, Any]) -> None:
     """Back to the form, filled with these values."""
     set_values(values)
-    st.query_params.clear()
+    address.replace({})
 
 
 def command(run: str, what: str) -> None:
@@ -88,7 +88,7 @@ def setup() -> None:
         refusal()
         st.button(
             "Distil", type="primary", icon=":material/play_arrow:", width="stretch", on_click=start, args=(values,),
-            disabled=here.how == "missing", key="distil",
+            key="distil", **roles.locked("start runs", disabled=here.how == "missing"),
         )  # fmt: skip
         st.caption(" ".join(filter(None, (needs(values), machine()))))
     with picture:
@@ -96,6 +96,7 @@ def setup() -> None:
     write_address()
     recent_runs()
     how_it_works(values["method"])
+    hiding.panel()
 
 
 def needs(values: dict[str, Any]) -> str:
@@ -136,13 +137,15 @@ def first_picture(values: dict[str, Any]) -> None:
         for preset in PRESETS.values():
             if preset.quick and availability(preset.values["dataset"]).ready:
                 st.button(
-                    preset.title, key=f"start-{preset.id}", icon=":material/play_arrow:", help=preset.about,
-                    on_click=start, args=(preset.spec.flat(),), width=320,
+                    preset.title, key=f"start-{preset.id}", icon=":material/play_arrow:", on_click=start,
+                    args=(preset.spec.flat(),), width=320, **roles.locked("start runs", help=preset.about),
                 )  # fmt: skip
                 st.caption(preset.sentence(), text_alignment="center")
 
 
 def how_it_works(method: str) -> None:
+    if hiding.hidden("inside"):
+        return
     info = METHODS[method]
     with st.expander(f"How {info.name.lower()} works", icon=":material/function:"):
         st.write(info.idea)
@@ -153,6 +156,8 @@ def how_it_works(method: str) -> None:
 
 def inside_it(run: Run, step: int | None) -> None:
     """How the method works, shown on this run: at the step where the film was halted, the last one else."""
+    if hiding.hidden("inside"):
+        return
     info = METHODS[run.spec["method"]]
     with st.expander(f"How {info.name.lower()} works", icon=":material/function:"):
         st.write(info.idea)
@@ -186,6 +191,7 @@ def view(run: Run) -> None:
     made = story(store(), run.id)
     if made.kind == "distill":
         how_it_works(made.spec["method"])
+    hiding.panel()
 
 
 def heading(run: Run) -> str:
@@ -251,6 +257,7 @@ def status(run: Run, events: dict[str, list[Event]]) -> None:
             st.button(
                 f"Run again with learning rate {halved['lr_img']:g}", type="primary", icon=":material/replay:",
                 on_click=start, args=({**RunSpec.model_validate(run.spec).flat(), **halved},), width="stretch",
+                **roles.locked("start runs"),
             )  # fmt: skip
 
 
@@ -263,7 +270,7 @@ def progress(run: Run) -> float:
 def act(run: Run, what: str, label: str, icon: str, primary: bool = False) -> None:
     st.button(
         label, key=f"{what}-{run.id}", icon=icon, type="primary" if primary else "secondary", on_click=command,
-        args=(run.id, what), width="stretch",
+        args=(run.id, what), width="stretch", **roles.locked("pause, resume or stop runs"),
     )  # fmt: skip
 
 
@@ -326,7 +333,7 @@ def afterwards(run: Run) -> None:
     """What one can do with a run that has ended."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         exporting.popover(run)
-        if run.kind == "distill":
+        if run.kind == "distill" and not hiding.hidden("settings"):
             st.button(
                 "Change the settings", icon=":material/tune:", on_click=set_up,
                 args=(RunSpec.model_validate(run.spec).flat(),), help="Back to the form, filled as for this run.",
@@ -358,7 +365,7 @@ def page() -> None:
         return
     if asked:
         st.session_state.refused = "There is no such run here: it may have been deleted, or made on another machine."
-        st.query_params.clear()
+        address.replace({})
     setup()
 
 

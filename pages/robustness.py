@@ -15,7 +15,7 @@ from engine.probes.specs import PROBES
 from engine.runs.store import Store
 from engine.spec import build_spec
 from engine.table import Parameter, allowed, parameters
-from pages.components import address, form, reports, stress
+from pages.components import address, form, reports, roles, stress
 from pages.components.asking import Answered, ask
 from pages.components.choice import one_of
 from pages.components.grid import class_grid, data_url
@@ -155,8 +155,9 @@ def knobs(section: str, where: Store, dataset: str) -> bool:
             for first in range(0, len(more), 2):
                 _pair(section, more[first : first + 2], values, where, dataset)
         return st.form_submit_button(
-            "Train and measure" if section == "shortcut" else "Measure", type="primary", icon=":material/play_arrow:"
-        )
+            "Train and measure" if section == "shortcut" else "Measure", type="primary", icon=":material/play_arrow:",
+            **roles.locked("measure"),
+        )  # fmt: skip
 
 
 def _pair(section: str, pair: list[Parameter], values: dict[str, Any], where: Store, dataset: str) -> None:
@@ -213,10 +214,11 @@ def put(section: str, pressed: bool, students: list[str]) -> Answered | None:
     except Refused as refused:
         st.error(str(refused))
         return None
-    if pressed:
+    if pressed and roles.presenter():
         desk().ask(section, spec, again=True)
     elif Desk().look(digest_of(question_of(section, spec))).status == "unknown":
-        st.info("This has not been measured with these settings: press the button above.")
+        button = "press the button above" if roles.presenter() else roles.only("measure it")
+        st.info(f"This has not been measured with these settings: {button[:1].lower()}{button[1:].rstrip('.')}.")
         return None
     return ask(section, spec, key=f"robust_asked_{section}")
 

@@ -11,7 +11,7 @@ from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
 from engine.runs.store import Run, Store
 from engine.spec import StudentSpec, build_spec
-from pages.components import address, form, reports, student_form
+from pages.components import address, form, reports, roles, student_form
 from pages.components.choice import keep
 from pages.components.pieces import figure
 from pages.components.reports import Facts
@@ -37,16 +37,20 @@ ROOMS = (
 def train(where: Store) -> None:
     """Queue the students that the form asks for. The same spec gives the same student, so none is trained twice."""
     state = st.session_state
+    started: list[str] = []
     try:
         specs = student_form.specs_of(state.student)
         source = state.student["source"]
         if student_form.needs_result(source) and where.result_folder(source) is None:
             raise Refused("The training set is not here any more; choose another one.")
+        there = {spec: run for spec in specs if (run := student_form.find(where, spec))}
+        for spec in specs:
+            if spec not in there:
+                started.append(executor().submit("student", spec))
     except Refused as refused:
         state.students_refused = str(refused)
-        return
-    there = {spec: run for spec in specs if (run := student_form.find(where, spec))}
-    started = [executor().submit("student", spec) for spec in specs if spec not in there]
+        if not started:
+            return
     await_students(started)
     done = [run.id for run in there.values() if run.status == "done"]
     if done:
@@ -169,6 +173,8 @@ def training(where: Store) -> None:
     state = st.session_state
     st.subheader("Train a student", anchor=False)
     student_form.draw(where)
+    if not roles.presenter():
+        st.caption(roles.allowance())
     here = availability(state.student["dataset"])
     if here.how in ("missing", "download"):
         st.caption(here.sentence)
@@ -211,9 +217,12 @@ def teacher(where: Store, dataset: str) -> None:
         st.markdown(f"{dataset_title(dataset)} has no **full-data teacher** yet.", width="stretch")
         st.button(
             "Train the full-data teacher", icon=":material/workspace_premium:", on_click=train_teacher, args=(spec,),
-            disabled=availability(dataset).how == "missing",
-            help="A ConvNet trained once on all training images, in the background. It is what the others are "
-            "compared with, and what style transfer takes its features from.",
+            **roles.locked(
+                "train the teacher",
+                disabled=availability(dataset).how == "missing",
+                help="A ConvNet trained once on all training images, in the background. It is what the others are "
+                "compared with, and what style transfer takes its features from.",
+            ),
         )  # fmt: skip
 
 
@@ -252,7 +261,9 @@ def unfinished(where: Store, dataset: str) -> None:
 
 
 def act(run: Run, label: str, icon: str, callback: Any, *args: Any) -> None:
-    st.button(label, key=f"{label}-{run.id}", icon=icon, on_click=callback, args=args)
+    mine = callback is command and args[-1] == "stop" and run.viewer == roles.viewer()
+    locked = {} if mine else roles.locked("do that")
+    st.button(label, key=f"{label}-{run.id}", icon=icon, on_click=callback, args=args, **locked)
 
 
 # ---- the students kept ----------------------------------------------------------------------------------------------
@@ -364,7 +375,8 @@ def report(id: str, facts: Facts, name: str, dark: bool, others: list[str]) -> N
             key = f"rename-{id}"
             st.text_input("Name", value=str(facts["name"]), key=key, max_chars=200, on_change=rename, args=(id, key))
             st.caption("Deleting forgets the weights and everything measured here.")
-            st.button("Delete", key=f"delete-{id}", icon=":material/delete:", on_click=delete, args=(id,))
+            locked = roles.locked("delete students")
+            st.button("Delete", key=f"delete-{id}", icon=":material/delete:", on_click=delete, args=(id,), **locked)
 
 
 def pictures(id: str, count: int) -> list[str]:

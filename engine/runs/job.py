@@ -22,6 +22,10 @@ class Stopped(Exception):
     """The run was stopped before there was anything to keep."""
 
 
+class GaveWay(Exception):
+    """The run is a viewer's, and another one waits for the worker."""
+
+
 class Left(Exception):
     """The process was told to end while the run was going."""
 
@@ -62,8 +66,8 @@ class Job:
     def stopping(self, save: Callable[[], None] | None = None, step: int = 0) -> bool:
         """Hear commands; True once the run shall stop. Waits here while the run is paused.
 
-        ``save`` is called before anything that may be the last this process does with the run. Raises ``Released``
-        or ``Left``.
+        ``save`` is called before anything that may be the last this process does with the run. Raises ``Released``,
+        ``GaveWay`` or ``Left``.
         """
         if self.leaving.is_set():
             self._leave(save)
@@ -76,6 +80,8 @@ class Job:
                 self.stop_asked = True
             elif command == "pause" and not self.stop_asked:
                 self._pause(save, step)
+        if self.run.viewer and not self.stop_asked and self.store.queue_length(viewers=False):
+            raise GaveWay
         return self.stop_asked
 
     def _pause(self, save: Callable[[], None] | None, step: int) -> None:
@@ -92,7 +98,7 @@ class Job:
                 self.stop_asked = command == "stop"
                 self.say("Stopping." if self.stop_asked else message, step)
                 return
-            if self.shares and self.store.queue_length() and self.store.release(self.id):
+            if self.shares and self.store.queue_length(viewers=False) and self.store.release(self.id):
                 raise Released
             time.sleep(0.1)
 

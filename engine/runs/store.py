@@ -53,7 +53,8 @@ CREATE TABLE IF NOT EXISTS runs(
   id TEXT PRIMARY KEY, kind TEXT NOT NULL, dataset TEXT NOT NULL, title TEXT NOT NULL, spec TEXT NOT NULL,
   status TEXT NOT NULL, message TEXT NOT NULL DEFAULT '', created REAL NOT NULL, queued REAL NOT NULL, started REAL,
   finished REAL, step INTEGER NOT NULL DEFAULT 0, steps_total INTEGER, seconds REAL NOT NULL DEFAULT 0,
-  progress REAL NOT NULL DEFAULT 0, pid INTEGER, worker TEXT NOT NULL DEFAULT '', heartbeat REAL);
+  progress REAL NOT NULL DEFAULT 0, pid INTEGER, worker TEXT NOT NULL DEFAULT '', heartbeat REAL,
+  viewer TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS runs_status ON runs(status, queued);
 CREATE TABLE IF NOT EXISTS events(
   id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, step INTEGER NOT NULL, kind TEXT NOT NULL,
@@ -68,10 +69,19 @@ CREATE INDEX IF NOT EXISTS evaluations_run ON evaluations(run, id);
 CREATE TABLE IF NOT EXISTS installed(id TEXT PRIMARY KEY, mark TEXT NOT NULL);
 """
 
+_NEXT = (
+    "SELECT id FROM runs WHERE status = 'queued' AND (viewer = '' OR NOT EXISTS"
+    " (SELECT 1 FROM runs WHERE status IN ('running', 'paused') AND pid IS NOT NULL))"
+    " ORDER BY viewer != '', queued, rowid LIMIT 1"
+)
+
 
 @dataclass(frozen=True)
 class Run:
-    """One run as the store knows it. Times are seconds since 1970, ``seconds`` distilling time, ``progress`` 0..1."""
+    """One run as the store knows it. Times are seconds since 1970, ``seconds`` distilling time, ``progress`` 0..1.
+
+    ``viewer``: who asked for it in a seminar, empty for the presenter. Viewers' runs wait until nothing else is to do.
+    """
 
     id: str
     kind: str
@@ -89,6 +99,7 @@ class Run:
     progress: float
     pid: int | None
     heartbeat: float | None
+    viewer: str = ""
 
     @property
     def gallery(self) -> bool:
@@ -118,13 +129,16 @@ class Store:
         with self._transaction() as db:
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
+            if "viewer" not in [row["name"] for row in db.execute("PRAGMA table_info(runs)")]:  # made before there was
+                db.execute("ALTER TABLE runs ADD COLUMN viewer TEXT NOT NULL DEFAULT ''")
 
     # ---- making and finding runs ----
 
-    def submit(self, kind: str, spec: BaseModel, title: str = "", pid: int | None = None) -> str:
+    def submit(self, kind: str, spec: BaseModel, title: str = "", pid: int | None = None, viewer: str = "") -> str:
         """Put a run into the queue and return its id.
 
         With ``pid`` the run is not queued but belongs to that process from the start (the command line does its own).
+        ``viewer``: see ``Run``.
         """
         assert kind in KINDS, kind
         values = spec.model_dump(mode="json")
@@ -137,8 +151,8 @@ class Store:
         status, message = ("queued", "Waiting for a free worker.") if pid is None else ("running", "Starting.")
         with self._transaction() as db:
             db.execute(
-                "INSERT INTO runs(id, kind, dataset, title, spec, status, message, created, queued, steps_total)"
-                " VALUES(?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO runs(id, kind, dataset, title, spec, status, message, created, queued, steps_total,"
+                " viewer) VALUES(?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     run_id,
                     kind,
@@ -150,6 +164,7 @@ class Store:
                     now,
                     now,
                     values.get("steps"),
+                    viewer,
                 ),
             )
             if pid is not None:
@@ -251,11 +266,14 @@ class Store:
     # ---- the worker's side ----
 
     def claim(self, pid: int) -> Run | None:
-        """Take the run that has waited longest for process ``pid``, or None. No run is ever given to two processes."""
-        if self.queue_length() == 0:  # a plain read first: an idle worker asks ten times a second
+        """Take the run that has waited longest for process ``pid``, or None. No run is ever given to two processes.
+
+        A viewer's is taken when no other waits and no worker is busy.
+        """
+        if self._db().execute(_NEXT).fetchone() is None:  # a plain read first: an idle worker asks ten times a second
             return None
         with self._transaction() as db:
-            row = db.execute("SELECT id FROM runs WHERE status = 'queued' ORDER BY queued, rowid LIMIT 1").fetchone()
+            row = db.execute(_NEXT).fetchone()
             if row is None:
                 return None
             self._own(db, row["id"], pid, time.time())
@@ -300,6 +318,14 @@ class Store:
             ]
             db.execute("DELETE FROM control WHERE run = ?", (id,))
         return commands
+
+    def give_way(self, id: str) -> None:
+        """Put a viewer's run back into the queue, since another one waits: it starts over later."""
+        with self._transaction() as db:
+            row = self._row(db, id)
+            message = "Waiting again: the presenter's run goes first."
+            self._announce(db, id, "queued", message, row["step"], {})
+            db.execute("UPDATE runs SET pid = NULL, worker = '', started = NULL WHERE id = ?", (id,))
 
     def release(self, id: str) -> bool:
         """Give up a paused run, so that the worker can do another. False when a command has come in between."""
@@ -484,13 +510,19 @@ class Store:
         """How many queued runs come before this one (0 = next)."""
         query = (
             "SELECT COUNT(*) FROM runs a, runs b WHERE b.id = ? AND a.status = 'queued'"
-            " AND (a.queued < b.queued OR (a.queued = b.queued AND a.rowid < b.rowid))"
+            " AND (a.viewer != '', a.queued, a.rowid) < (b.viewer != '', b.queued, b.rowid)"
         )
         return self._db().execute(query, (id,)).fetchone()[0]
 
-    def queue_length(self) -> int:
-        """How many runs wait for a worker."""
-        return self._db().execute("SELECT COUNT(*) FROM runs WHERE status = 'queued'").fetchone()[0]
+    def queue_length(self, viewers: bool = True) -> int:
+        """How many runs wait for a worker; with those of viewers in a seminar, or without."""
+        some = "" if viewers else " AND viewer = ''"
+        return self._db().execute(f"SELECT COUNT(*) FROM runs WHERE status = 'queued'{some}").fetchone()[0]
+
+    def viewed(self, since: float) -> list[Run]:
+        """The runs that viewers have asked for since then, newest first."""
+        query = "SELECT * FROM runs WHERE viewer != '' AND created > ? ORDER BY created DESC, rowid DESC"
+        return [_run(row) for row in self._db().execute(query, (since,))]
 
     # ---- evaluations ----
 

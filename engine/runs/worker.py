@@ -28,7 +28,7 @@ from engine.presets import PRESETS
 from engine.runs import distil, evaluating, imports, ranking, softening, studying
 from engine.runs.executor import cores
 from engine.runs.film import encode
-from engine.runs.job import Heart, Job, Left, Released, Stopped
+from engine.runs.job import GaveWay, Heart, Job, Left, Released, Stopped
 from engine.runs.store import Run, Store, resuming
 
 JOBS: dict[str, Callable[[Job], None]] = {
@@ -52,6 +52,8 @@ def run_job(store: Store, run: Run, *, leaving: threading.Event | None = None, s
             JOBS[run.kind](job)
     except Released:
         pass
+    except GaveWay:
+        store.give_way(run.id)
     except Left:
         store.announce(run.id, "interrupted", f"The program was ended. {resuming(run.kind)}")
     except Stopped:

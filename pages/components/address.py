@@ -1,4 +1,5 @@
-"""A page's part of the address: what a reload or a shared link needs to show the same (torch-free)."""
+"""The address: a page's part, what a reload or a shared link needs to show the same, and the keys that stay with the
+visitor from page to page (torch-free)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 import streamlit as st
 
 from engine.data.folder_check import printable
+from pages.components import roles
+from pages.components.shared import store
 
+KEPT = {"hide", "seminar"}  # keys that no page owns and that survive on every page
 LATE = 5.0  # seconds in which a browser may still send the address before
 
 
@@ -22,9 +26,39 @@ class _Kept:
     since: float
 
 
+def keep() -> None:
+    """Before a page is drawn: a link on a page leaves the keys of ``KEPT`` behind, and they are put back."""
+    kept = st.session_state.setdefault("kept", {})
+    for key in KEPT:
+        if key in st.query_params:
+            kept[key] = shown(st.query_params.to_dict())[key]
+        elif key in kept:
+            st.query_params[key] = kept[key]
+
+
+def kept(key: str) -> str:
+    """The value of a key that stays; empty where there is none."""
+    return st.session_state.get("kept", {}).get(key, "")
+
+
+def own() -> dict[str, str]:
+    """The page's part of the address."""
+    return {key: value for key, value in st.query_params.to_dict().items() if key not in KEPT}
+
+
+def replace(now: dict[str, str]) -> None:
+    """Put another page's part into the address."""
+    if own() != now:
+        st.query_params.from_dict({**now, **st.session_state.get("kept", {})})
+
+
 def query() -> dict[str, str]:
-    """What the address asks for, fit to be shown."""
-    return shown(st.query_params.to_dict())
+    """What the address asks for, fit to be shown. A viewer cannot ask for folders of this machine that no run used."""
+    asked = shown(own())
+    if not roles.presenter():
+        foreign = [k for k, v in asked.items() if v.startswith("folder:") and not store().runs(dataset=v, limit=1)]
+        asked = {key: value for key, value in asked.items() if key not in foreign}
+    return asked
 
 
 def shown(query: dict[str, str]) -> dict[str, str]:
@@ -54,6 +88,5 @@ def write(page: str, now: dict[str, str]) -> bool:
     chosen = kept.written is not None and now != kept.written
     left = (kept.written, time.monotonic()) if chosen else (kept.left, kept.since)
     st.session_state[f"address_{page}"] = _Kept(now, *left)
-    if st.query_params.to_dict() != now:
-        st.query_params.from_dict(now)
+    replace(now)
     return chosen

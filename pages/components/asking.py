@@ -9,7 +9,9 @@ import pandas as pd
 import streamlit as st
 from pydantic import BaseModel
 
+from engine.errors import Refused
 from engine.probes.desk import Answer
+from pages.components import roles
 from pages.components.shared import desk
 
 
@@ -39,7 +41,11 @@ def ask(probe: str, spec: BaseModel, key: str) -> Answered | None:
     The page is run again when the answer is there. A question that was answered before costs nothing.
     """
     where = desk()
-    digest = where.ask(probe, spec)
+    try:
+        digest = where.ask(probe, spec)
+    except Refused as refused:
+        st.info(str(refused))
+        return None
     state = where.look(digest)
     if state.status == "done" and state.answer is not None:
         for note in state.answer.notes:
@@ -47,7 +53,8 @@ def ask(probe: str, spec: BaseModel, key: str) -> Answered | None:
         return Answered(digest, state.answer)
     if state.status in ("refused", "cancelled"):
         (st.error if state.status == "refused" else st.info)(state.message)
-        if st.button("Try again", key=f"{key}_again", icon=":material/refresh:"):
+        again = roles.locked("put new questions")
+        if st.button("Try again", key=f"{key}_again", icon=":material/refresh:", **again) and roles.presenter():
             where.ask(probe, spec, again=True)
             st.rerun()
         return None
@@ -62,6 +69,7 @@ def _wait(digest: str, key: str) -> None:
         st.rerun()
     left, right = st.columns([5, 1], vertical_alignment="center")
     left.progress(state.progress, state.message or "Working.")
-    if right.button("Cancel", key=f"{key}_cancel", width="stretch"):
+    locked = roles.locked("cancel questions")
+    if right.button("Cancel", key=f"{key}_cancel", width="stretch", **locked) and roles.presenter():
         desk().cancel(digest)
         st.rerun()

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from engine.errors import Refused
 from engine.home import limbeck_home
 from engine.probes.attribution.specs import (
     AttributionSpec,
@@ -81,7 +82,10 @@ def paint(students: list[str], image: str, dataset: str) -> str:
     if known_for is not None and known_for[0] != image:  # that mask was another image's
         values["mask"] = "" if url == known_for[1] else values["mask"]
     if url and (known_for is None or url != known_for[1]):
-        values["mask"] = canvas.keep(canvas.drawn(url), limbeck_home())
+        try:
+            values["mask"] = canvas.keep(canvas.drawn(url), limbeck_home())
+        except Refused as refused:
+            st.error(str(refused))
     elif not url and known_for is not None and known_for[1]:
         values["mask"] = ""
     st.session_state.attribution_masked = (image, url)

@@ -24,7 +24,7 @@ from engine.probes.desk import digest_of, question_of
 from engine.runs.store import Store
 from engine.spec import build_spec
 from engine.table import Parameter, allowed, parameters
-from pages.components import address, choice, form
+from pages.components import address, choice, form, roles
 from pages.components.asking import Answered, ask
 from pages.components.shared import desk
 
@@ -191,7 +191,7 @@ def put(probe: str, table: type[BaseModel], values: dict[str, Any], press: str =
         return None
     if press and desk().look(digest_of(question_of(probe, spec))).status == "unknown":
         st.info(press)
-        if not st.button("Measure", type="primary", icon=":material/play_arrow:"):
+        if not st.button("Measure", type="primary", icon=":material/play_arrow:", **roles.locked("measure")):
             return None
     return ask(probe, spec, f"attribution_{probe}")
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from engine.data.folder_check import Unreadable, open_image
 from engine.errors import Refused
+from pages.components import roles
 
 ASSETS = Path(__file__).parents[2] / "assets"
 SIDE = 512  # largest side of a kept picture
@@ -66,6 +67,7 @@ def opened(content: bytes) -> Image.Image:
 
 def keep(image: Image.Image, home: Path) -> str:
     """Keep a picture under ``home/uploads``; ``file:NAME``, as probes ask for it. The same picture has one name."""
+    roles.demand("bring pictures")
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     name = f"{hashlib.sha256(buffer.getvalue()).hexdigest()[:24]}.png"

@@ -11,6 +11,7 @@ import streamlit as st
 
 from engine.runs.store import Event, Store
 from pages.components.marks import MARKS
+from pages.components.pieces import is_big
 
 CURVES = ("metric", "accuracy", "reference", "status", "evaluation", "layout")
 GRID = {"left": 2, "right": 18, "top": 8, "bottom": 6, "containLabel": True}
@@ -80,7 +81,7 @@ def accuracy(events: Sequence[Event], references: Sequence[Event], dark: bool) -
                 "data": points,
                 "symbol": "circle",
                 "symbolSize": 9,
-                "lineStyle": {"width": 2.5, "color": mark.colour},
+                "lineStyle": {"width": 4 if is_big() else 2.5, "color": mark.colour},
                 "itemStyle": {"color": mark.colour},
                 "markLine": {"silent": True, "animation": False, "symbol": ["none", "none"], "data": lines},
             }
@@ -117,7 +118,7 @@ def loss(events: Sequence[Event], dark: bool) -> dict[str, Any]:
                 "type": "line",
                 "data": thin(points),
                 "showSymbol": False,
-                "lineStyle": {"width": 1.5, "color": MARKS["distilled"].colour},
+                "lineStyle": {"width": 3 if is_big() else 1.5, "color": MARKS["distilled"].colour},
                 "itemStyle": {"color": MARKS["distilled"].colour},
             }
         ],
@@ -132,4 +133,6 @@ def _axis(dark: bool) -> dict[str, Any]:
 
 def _label(dark: bool) -> dict[str, Any]:
     """Text on a chart, dark enough for a projector."""
+    if is_big():
+        return {"fontSize": 17, "color": "#ffffff" if dark else "#000000"}
     return {"fontSize": 13, "color": "#e8e2d8" if dark else "#3a352e"}

@@ -12,6 +12,8 @@ from engine.exports import EXPORTS, export, missing
 from engine.exports.facts import story
 from engine.exports.snippet import about, snippet
 from engine.runs.store import Run
+from pages.components import roles
+from pages.components.hiding import hidden
 from pages.components.shared import store
 
 GROUPS = {
@@ -26,7 +28,7 @@ HELD = "safetensors"  # the file that the shown lines read
 def popover(run: Run) -> None:
     """A button that opens the list of files; nothing is made before one of them is clicked."""
     why_not = missing(store(), run.id)
-    if len(why_not) == len(EXPORTS):
+    if len(why_not) == len(EXPORTS) or hidden("export"):
         return
     with (
         st.popover("Export", icon=":material/ios_share:", key=f"export-{run.id}"),
@@ -38,16 +40,16 @@ def popover(run: Run) -> None:
                 for name in formats:
                     kind = EXPORTS[name]
                     st.download_button(
-                        kind.title, partial(export, store(), run.id, name), kind.name(run.id), kind.mime,
-                        key=f"export-{name}-{run.id}", on_click="ignore", disabled=name in why_not,
-                        help=why_not.get(name) or kind.about,
+                        kind.title, partial(export, store(), run.id, name) if roles.presenter() else b"",
+                        kind.name(run.id), kind.mime, key=f"export-{name}-{run.id}", on_click="ignore",
+                        **roles.locked("export", disabled=name in why_not, help=why_not.get(name) or kind.about),
                     )  # fmt: skip
 
 
 def training(run: Run) -> None:
     """Lines of plain PyTorch that train a student on the run's set, folded away."""
     folder = store().result_folder(run.id)
-    if folder is None:
+    if folder is None or hidden("export"):
         return
     with st.expander("Train on this set without Limbeck", icon=":material/code:"):
         headline = story(store(), run.id).headline

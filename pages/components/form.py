@@ -18,6 +18,7 @@ from engine.spec import URL_VERSION, RunSpec, build_spec
 from engine.table import Parameter, allowed, parameters
 from engine.words import WORDS
 from pages.components import address
+from pages.components.hiding import hidden
 from pages.components.shared import dataset_title, store
 
 PAIRS = (("dataset", "ipc"), ("method", "minutes"), ("init", "seed"))  # of the run's own, always in view
@@ -127,8 +128,7 @@ def write_address() -> None:
     """Put the form's state into the address."""
     query = to_query(st.session_state.form)
     st.session_state.address_written = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    address.replace(query)
 
 
 # ---- widgets --------------------------------------------------------------------------------------------------------
@@ -217,15 +217,16 @@ def form() -> dict[str, Any]:
     """Draw the form; the flat values it shows now."""
     state = st.session_state
     state.form_preset = preset_of(state.form)
-    st.selectbox(
-        "Start from",
-        list(PRESETS),
-        format_func=lambda id: PRESETS[id].title,
-        key="form_preset",
-        placeholder="your own settings",
-        on_change=_chosen,
-        help="Settings that are known to work. Every one of them can be changed below.",
-    )
+    if not hidden("presets"):
+        st.selectbox(
+            "Start from",
+            list(PRESETS),
+            format_func=lambda id: PRESETS[id].title,
+            key="form_preset",
+            placeholder="your own settings",
+            on_change=_chosen,
+            help="Settings that are known to work. Every one of them can be changed below.",
+        )
     if state.form_preset:
         st.caption(PRESETS[state.form_preset].sentence())
 
@@ -233,22 +234,28 @@ def form() -> dict[str, Any]:
     table = {row.name: row for row in rows(method)}
     own = [name for name in METHODS[method].parameters.model_fields if not table[name].advanced]
     basic = [*PAIRS, *zip(own[::2], [*own[1::2], None], strict=False)]
-    values: dict[str, Any] = {}
+    values = {name: state.form.get(name, row.default) for name, row in table.items() if hidden(name)}
+    values["method"] = method
+    advanced = [row for row in table.values() if row.name not in {name for pair in basic for name in pair}]
+    basic = [pair for pair in basic if not all(name is None or hidden(name) for name in pair)]
     for pair in basic:
         widths = (1.6, 1) if pair in PAIRS else 2  # names are longer than numbers
         for column, name in zip(st.columns(widths, gap="small", vertical_alignment="bottom"), pair, strict=True):
-            if name:
+            if name and not hidden(name):
                 with column:
                     values[name] = _draw(table[name], method)
-    with st.popover("More settings", icon=":material/tune:", width="stretch"):
-        advanced = [row for row in table.values() if row.name not in {name for pair in basic for name in pair}]
-        advanced.sort(key=lambda row: row.kind == "bool")  # switches are less tall: together at the end
-        for first in range(0, len(advanced), 2):
-            for column, row in zip(
-                st.columns(2, vertical_alignment="bottom"), advanced[first : first + 2], strict=False
-            ):
-                with column:
-                    values[row.name] = _draw(row, method, again=True)
+    if hidden("more"):
+        values |= {row.name: state.form.get(row.name, row.default) for row in advanced}
+    else:
+        with st.popover("More settings", icon=":material/tune:", width="stretch"):
+            advanced = [row for row in advanced if not hidden(row.name)]
+            advanced.sort(key=lambda row: row.kind == "bool")  # switches are less tall: together at the end
+            for first in range(0, len(advanced), 2):
+                for column, row in zip(
+                    st.columns(2, vertical_alignment="bottom"), advanced[first : first + 2], strict=False
+                ):
+                    with column:
+                        values[row.name] = _draw(row, method, again=True)
     if values["minutes"] is None and values["steps"] is None:
         values["minutes"] = 1.0
     if preset_of(values) != state.form_preset:

@@ -7,6 +7,7 @@ import time
 
 import streamlit as st
 
+from pages.components import hiding
 from pages.components.shared import store
 
 MOST = 8
@@ -15,7 +16,7 @@ MOST = 8
 def recent_runs(but: str = "") -> None:
     """Draw them, all but the run ``but`` and those of the gallery; nothing where there are none."""
     runs = [r for r in store().runs(kinds=("distill",), limit=50) if r.id != but and not r.gallery][:MOST]
-    if not runs:
+    if not runs or hiding.hidden("recent"):
         return
     st.subheader("Recent runs", anchor=False)
     evaluations = {e["run"]: e for e in store().evaluations([r.id for r in runs]) if e.get("split", "test") == "test"}

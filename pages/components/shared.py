@@ -1,4 +1,7 @@
-"""What every page reads from and gives work to: one store and one executor for the whole server (torch-free)."""
+"""What every page reads from and gives work to: one store and one executor for the whole server (torch-free).
+
+Viewers of a seminar get those of ``roles``, which refuse what only the presenter may do.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from engine.probes.desk import Desk
 from engine.runs.executor import LocalExecutor
 from engine.runs.store import Store
 from engine.words import dataset_title
+from pages.components import roles
 
 __all__ = ["answerer", "dataset_title", "desk", "executor", "film", "store"]
 
@@ -24,9 +28,14 @@ def _executor(home: str) -> LocalExecutor:
     return LocalExecutor(Store(Path(home)))
 
 
+@cache
+def _viewed(home: str) -> LocalExecutor:
+    return roles.ViewedExecutor(roles.ViewedStore(Path(home)))
+
+
 def executor() -> LocalExecutor:
     """What queues and cancels runs; the app starts and ends its workers."""
-    return _executor(str(limbeck_home()))
+    return (_executor if roles.presenter() else _viewed)(str(limbeck_home()))
 
 
 def store() -> Store:
@@ -36,7 +45,7 @@ def store() -> Store:
 
 @cache
 def _answerer(home: str) -> LocalExecutor:
-    return LocalExecutor(store(), slots=1, module="engine.probes.answerer")
+    return LocalExecutor(_executor(home).store, slots=1, module="engine.probes.answerer")
 
 
 def answerer() -> LocalExecutor:
@@ -46,6 +55,8 @@ def answerer() -> LocalExecutor:
 
 def desk() -> Desk:
     """Where pages ask the probes; has somebody there to answer."""
+    if not roles.presenter():
+        return roles.ViewedDesk()
     with _starting:
         if not answerer().started:
             answerer().start()

@@ -14,7 +14,7 @@ from engine.runs.validate import check
 from engine.spec import BASELINES, StudentSpec, build_spec
 from engine.students import PROTOCOLS
 from engine.table import allowed, parameters
-from pages.components import comparison, form
+from pages.components import comparison, form, roles
 from pages.components.marks import MARKS, mark_of, origin
 
 ROWS = {row.name: row for row in parameters(StudentSpec)}
@@ -53,7 +53,8 @@ MORE = ("style", "epsilon", "attack_steps", "epochs", "width", "depth", "limit",
 
 def defaults() -> dict[str, Any]:
     """A form nobody has touched: all images of the smallest dataset."""
-    return {**{row.name: row.default for row in ROWS.values()}, "dataset": "digits", "count": 1}
+    own = {} if roles.presenter() else {"protocol": roles.QUICK["protocol"][0]}
+    return {**{row.name: row.default for row in ROWS.values()}, "dataset": "digits", "count": 1, **own}
 
 
 def matters(name: str, values: Mapping[str, Any]) -> bool:

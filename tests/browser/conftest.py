@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,18 +44,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory):
     """The app on a free port, with a home of its own; it must end without a traceback and without leaving workers."""
-    home = tmp_path_factory.mktemp("home")
+    with serving(tmp_path_factory.mktemp("home")) as running:
+        yield running
+
+
+@contextmanager
+def serving(home: Path, **environment: str) -> Iterator[Server]:
+    """See ``server``; ``environment``: what is more in it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log, shown = home / "server.log", make_gallery(tmp_path_factory.mktemp("gallery"))
+    log, shown = home / "server.log", make_gallery(home.with_name(f"{home.name}-gallery"))
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}",
                 "--server.address=127.0.0.1", "--browser.gatherUsageStats=false", "--server.fileWatcherType=none",
             ],
-            cwd=ROOT, env={**os.environ, "LIMBECK_HOME": str(home), "LIMBECK_GALLERY": str(shown)},
+            cwd=ROOT, env={**os.environ, "LIMBECK_HOME": str(home), "LIMBECK_GALLERY": str(shown), **environment},
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     running = Server(f"http://127.0.0.1:{port}", home, process.pid)

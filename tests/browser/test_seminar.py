@@ -1,0 +1,122 @@
+"""A seminar in two browsers: the presenter leads, a viewer follows, is told what is not theirs, and looks around."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from engine import seminar
+from engine.runs.store import Store
+from tests.browser.conftest import HARMLESS, serving
+from tests.browser.helpers import Server, go, seed_run, settled
+
+KEY = "a-key-for-tests"
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory):
+    """A server in seminar mode, with one run of five frames."""
+    home = tmp_path_factory.mktemp("seminar")
+    seed_run(home, "distill", method="dm", frames=5)
+    with serving(home, **{seminar.VARIABLE: KEY}) as running:
+        yield running
+
+
+@pytest.fixture
+def windows(browser: Browser, room: Server):
+    """The presenter's and a viewer's; their consoles must stay clean."""
+    contexts = [browser.new_context(viewport={"width": 1280, "height": 720}, reduced_motion="reduce") for _ in range(2)]
+    pages, errors = [context.new_page() for context in contexts], []
+    for page in pages:
+        page.set_default_timeout(20_000)
+        page.on(
+            "console", lambda m: errors.append(f"{m.text} ({m.location.get('url')})") if m.type == "error" else None
+        )
+        page.on("pageerror", lambda e: errors.append(str(e)))
+    yield pages
+    for context in contexts:
+        context.close()
+    assert not [e for e in errors if not any(h in e for h in HARMLESS)], errors
+
+
+def heading(page: Page, text: str) -> None:
+    expect(page.get_by_role("heading", level=1, name=text)).to_be_visible()
+
+
+def bar(page: Page):
+    return page.get_by_role("region", name="Seminar")
+
+
+def test_a_viewer_follows_is_told_and_goes_their_own_way(windows, room: Server):
+    presenter, viewer = windows
+    go(presenter, room, key=KEY)
+    assert KEY not in presenter.url
+    go(viewer, room)
+    expect(bar(viewer)).to_contain_text("Following the presenter")
+    expect(bar(presenter)).to_contain_text("You present: 1 follows")
+    assert KEY not in presenter.content() + viewer.content()
+
+    presenter.get_by_role("link", name="Compare").click()
+    heading(viewer, "Compare")
+    presenter.reload()  # the right is kept
+    expect(bar(presenter)).to_contain_text("You present")
+
+    bar(viewer).get_by_role("button", name="Look around on my own").click()
+    expect(bar(presenter)).to_contain_text("0 follow")
+    presenter.get_by_role("link", name="Students").click()
+    heading(presenter, "Students")
+    heading(viewer, "Compare")
+    bar(viewer).get_by_role("button", name="Back to the presenter").click()
+    heading(viewer, "Students")
+
+    viewer.get_by_role("link", name="Distil", exact=True).click()
+    heading(viewer, "Distil")
+    expect(bar(viewer)).to_contain_text("On my own")
+    button = viewer.get_by_role("button", name="Distil", exact=True)
+    expect(button).to_be_disabled()
+    button.hover(force=True)
+    expect(viewer.get_by_text("Only the presenter can start runs here.").first).to_be_visible()
+    heading(presenter, "Students")
+
+
+def test_the_film_is_where_the_presenter_has_it_until_a_viewer_takes_it(windows, room: Server):
+    presenter, viewer = windows
+    run = Store(room.home).runs(kinds=("distill",))[0].id
+    go(presenter, room, key=KEY)
+    go(viewer, room)
+    go(presenter, room, run=run)
+    step = {page: page.locator(".player .facts div", has_text="step").locator("dd") for page in windows}
+    expect(step[presenter]).to_have_text("40")
+    expect(step[viewer]).to_have_text("40")
+    presenter.locator(".player .stage").focus()
+    presenter.keyboard.press("Home")
+    expect(step[viewer]).to_have_text("0")
+    presenter.keyboard.press("ArrowRight")
+    expect(step[viewer]).to_have_text("10")
+
+    settled(viewer)
+    viewer.locator(".player .stage").focus()
+    viewer.keyboard.press("End")
+    expect(bar(viewer)).to_contain_text("On my own")
+    expect(step[viewer]).to_have_text("40")
+    presenter.keyboard.press("ArrowRight")
+    expect(step[presenter]).to_have_text("20")
+    expect(step[viewer]).to_have_text("40")
+    bar(viewer).get_by_role("button", name="Back to the presenter").click()
+    expect(step[viewer]).to_have_text("20")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_type_is_large_until_one_wants_it_smaller(browser: Browser, room: Server, scheme: str):
+    context = browser.new_context(viewport={"width": 1280, "height": 720}, color_scheme=scheme)
+    page = context.new_page()
+    go(page, room, "/compare")
+    size = "getComputedStyle(document.documentElement).fontSize"
+    colours = "() => ['color', 'backgroundColor'].map(c => getComputedStyle(document.querySelector('.stApp'))[c])"
+    assert page.evaluate(size) == "20px"
+    black, white = "rgb(0, 0, 0)", "rgb(255, 255, 255)"
+    assert page.evaluate(colours) == ([black, white] if scheme == "light" else [white, black])
+    bar(page).get_by_role("button", name="Large type").click()
+    page.wait_for_url("**seminar=0**")
+    page.wait_for_function(f"{size} === '16px'")
+    context.close()
