@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from engine.presets import DEFAULT, PRESETS
+from engine.probes.desk import Answer, Desk, write_json
+from engine.probes.distilling.specs import FeatureMapSpec
 from engine.runs.store import Store
 from engine.spec import build_spec
 from pages.components.form import from_query, to_query
@@ -272,3 +275,19 @@ def test_recent_runs_open(store):
     assert (link.proto.label, link.proto.page, link.proto.query_string) == (
         store.run(run).title, "distil", f"run={run}",
     )  # fmt: skip
+
+
+# ---- inside a run ---------------------------------------------------------------------------------------------------
+
+
+def test_the_map_of_feature_space_is_drawn_of_what_the_probe_answered(store):
+    run, desk = a_run(store), Desk(store.home)
+    spots = [{"kind": "real", "class": c, "image": i, "step": 0, "x": i, "y": 1.0} for i, c in enumerate("0123456789")]
+    spots += [{**spot, "kind": "synthetic", "step": step, "y": step} for spot in spots[:10] for step in (0, 10)]
+    facts = {"classes": list("0123456789"), "network": "a random ConvNet", "share": 0.5}
+    folder = desk.root / desk.ask("feature-map", FeatureMapSpec(run=run))
+    write_json(folder / "answer.json", asdict(Answer({"points": spots}, facts)))
+    at = opened(run=run)
+    next(t for t in at.toggle if t.label.startswith("Show where the images lie")).set_value(True).run()
+    assert not at.exception and not at.error
+    assert any("The plane holds 50 %" in c.value for c in at.caption)
