@@ -18,19 +18,20 @@ def recent_runs(but: str = "") -> None:
     runs = [r for r in store().runs(kinds=("distill",), limit=50) if r.id != but and not r.gallery][:MOST]
     if not runs or hiding.hidden("recent"):
         return
-    st.subheader("Recent runs", anchor=False)
     evaluations = {e["run"]: e for e in store().evaluations([r.id for r in runs]) if e.get("split", "test") == "test"}
-    for first in range(0, len(runs), 4):
-        for column, run in zip(st.columns(4, gap="medium"), runs[first : first + 4], strict=False):
-            with column:
-                steps = store().frames(run.id)
-                if steps:
-                    url = f"/api/runs/{run.id}/frames/{steps[-1]}.webp?e=f{int(run.finished or time.time())}"
-                    st.html(f'<img class="thumbnail" src="{url}" alt="Images of {html.escape(run.title)}">')
-                st.page_link("pages/distil.py", label=run.title, query_params={"run": run.id})
-                found = evaluations.get(run.id)
-                number = f"{100 * found['mean']:.1f} % ({found['protocol']} protocol), " if found else ""
-                st.caption(f"{number}{run.status}, {ago(run.created)}")
+    with st.container(key="recent"):
+        st.subheader("Recent runs", anchor=False)
+        for first in range(0, len(runs), 4):
+            for column, run in zip(st.columns(4, gap="medium"), runs[first : first + 4], strict=False):
+                with column:
+                    steps = store().frames(run.id)
+                    if steps:
+                        url = f"/api/runs/{run.id}/frames/{steps[-1]}.webp?e=f{int(run.finished or time.time())}"
+                        st.html(f'<img class="thumbnail" src="{url}" alt="Images of {html.escape(run.title)}">')
+                    st.page_link("pages/distil.py", label=run.title, query_params={"run": run.id})
+                    found = evaluations.get(run.id)
+                    number = f"{100 * found['mean']:.1f} % ({found['protocol']} protocol), " if found else ""
+                    st.caption(f"{number}{run.status}, {ago(run.created)}")
 
 
 def ago(moment: float) -> str:
