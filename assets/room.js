@@ -37,6 +37,7 @@ class Room {
   }
 
   build(parent) {
+    this.bar?.remove();
     this.parent = parent;
     this.bar = document.createElement("div");
     this.bar.className = "room";
@@ -52,7 +53,7 @@ class Room {
     this.size.textContent = "Large type";
     this.size.onclick = () => this.trigger("big", true);
     this.bar.append(this.words, this.change, this.size);
-    parent.replaceChildren(this.bar);
+    parent.append(this.bar); // beside its style
   }
 
   leave(parent) {

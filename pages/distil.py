@@ -25,7 +25,7 @@ from pages.components.player import player
 from pages.components.recent import recent_runs
 from pages.components.shared import dataset_title, executor, store
 
-HEIGHT = "calc(100dvh - 5.4rem)"  # of the picture: the first screen without the navigation
+HEIGHT = "calc(100dvh - 5.4rem - var(--limbeck-bar, 0px))"  # of the picture: the first screen without navigation
 SPLIT = [2.05, 1]  # picture and controls
 ACTIVE = ("queued", "running", "paused")
 ENDED_WELL = ("done", "stopped")

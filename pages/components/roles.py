@@ -44,7 +44,7 @@ _counting = threading.Lock()
 def presenter() -> bool:
     """Whether the page is drawn for somebody who may do everything. The server itself may, too."""
     key = seminar.presenter_key()
-    if not key or get_script_run_ctx() is None:
+    if not key or get_script_run_ctx(suppress_warning=True) is None:
         return True
     return seminar.right_token(key, _cookie(seminar.cookie_name(key)))
 
@@ -67,7 +67,11 @@ def locked(what: str, **otherwise: Any) -> dict[str, Any]:
 
 def viewer() -> str:
     """Who a viewer is: their browser, else their session. Made for fairness, and easily forged."""
-    return _cookie("limbeck_viewer")[:64] or getattr(get_script_run_ctx(), "session_id", "") or "somebody"
+    return (
+        _cookie("limbeck_viewer")[:64]
+        or getattr(get_script_run_ctx(suppress_warning=True), "session_id", "")
+        or "somebody"
+    )
 
 
 def _cookie(name: str) -> str:

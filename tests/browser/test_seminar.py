@@ -113,7 +113,9 @@ def test_type_is_large_until_one_wants_it_smaller(browser: Browser, room: Server
     go(page, room, "/compare")
     size = "getComputedStyle(document.documentElement).fontSize"
     colours = "() => ['color', 'backgroundColor'].map(c => getComputedStyle(document.querySelector('.stApp'))[c])"
-    assert page.evaluate(size) == "20px"
+    assert page.evaluate(size) == "18px"
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    assert page.evaluate(size) == "26px"
     black, white = "rgb(0, 0, 0)", "rgb(255, 255, 255)"
     assert page.evaluate(colours) == ([black, white] if scheme == "light" else [white, black])
     bar(page).get_by_role("button", name="Large type").click()

@@ -26,7 +26,7 @@ QUICK = {"dataset": "digits", "protocol": "quick"}
 def viewer(home, monkeypatch) -> Store:
     """Pages are drawn for a viewer called anna; the store as the server has it."""
     monkeypatch.setenv(seminar.VARIABLE, KEY)
-    monkeypatch.setattr(roles, "get_script_run_ctx", lambda: SimpleNamespace(session_id="anna"))
+    monkeypatch.setattr(roles, "get_script_run_ctx", lambda **_: SimpleNamespace(session_id="anna"))
     monkeypatch.setattr(roles, "_cookie", lambda name: "")
     monkeypatch.setattr(shared, "answerer", lambda: pytest.fail("a viewer started the answerer"))
     return Store(home)
