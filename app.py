@@ -19,7 +19,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.runtime.pages_manager import PagesManager
@@ -31,6 +38,7 @@ from engine.faults import LOG, record
 from engine.probes.desk import Desk
 from engine.runs.store import FINISHED, Event
 from pages.components import address, hiding, roles, room
+from pages.components.form import KEYS
 from pages.components.pieces import is_big
 from pages.components.room import closing
 from pages.components.shared import answerer, executor, film, store
@@ -178,6 +186,20 @@ async def broken(request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"Something went wrong inside; {LOG} of this server says where, under {id}.", 500)
 
 
+class OldLinks:
+    """Links to a run or a filled form that were made when the first page was Distil still lead there."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/":
+            request = Request(scope)
+            if {"run", *KEYS} & set(request.query_params):
+                return await RedirectResponse(f"/distil?{request.url.query}")(scope, receive, send)
+        await self.app(scope, receive, send)
+
+
 class OwnPictures:
     """Has browsers take images from this server alone: names in files may be Markdown that asks for others."""
 
@@ -246,7 +268,7 @@ else:
         __file__,
         routes=ROUTES,
         lifespan=lifespan,
-        middleware=[Middleware(OwnPictures), Middleware(room.Door)],
+        middleware=[Middleware(OwnPictures), Middleware(OldLinks), Middleware(room.Door)],
         on_script_error=failed,
         exception_handlers={Exception: broken},
     )

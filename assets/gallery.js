@@ -1,8 +1,7 @@
 // The gallery: tiles with small canvases in which sets of images take form, rest, and begin again.
 //
 // The page passes what a tile says and which frames it shows (small JSON). Frames come by their own immutable URLs once
-// a tile is in view. Links tell the page where to go, so that nothing is loaded anew; opened in a new tab they are
-// ordinary ones.
+// a tile is in view; nothing here makes the page's script run.
 
 const BEAT = 80; // ms between two drawings of all tiles that are in view
 const [REST, FORM, STAND, FADE] = [500, 6000, 3000, 900]; // ms: the first images, their change, the last ones, back
@@ -11,13 +10,12 @@ const SMALL = [5, 2]; // images of a tile, across and down: one of each class â€
 const LARGE = [10, 4]; // â€¦ or the first rows, where there are many
 const galleries = new WeakMap(); // survives that this module's function is called again on every change
 
-export default function ({ parentElement, data, setTriggerValue }) {
+export default function ({ parentElement, data }) {
   let gallery = galleries.get(parentElement);
   if (!gallery) {
     gallery = new Gallery(parentElement);
     galleries.set(parentElement, gallery);
   }
-  gallery.go = (run, to) => setTriggerValue("go", { run, to });
   gallery.apply(data.tiles);
   return () => {
     gallery.close();
@@ -37,7 +35,7 @@ function element(tag, attributes = {}, ...children) {
 // ---- one tile ---------------------------------------------------------------------------------------------------
 
 class Tile {
-  constructor(about, place, go) {
+  constructor(about, place) {
     this.about = about;
     this.place = place;
     this.seen = false;
@@ -51,31 +49,26 @@ class Tile {
     const heading = element("h2", { id: `tile-${about.id}` }, about.title);
     this.canvas = element("canvas", {
       width: this.across * side - 1, height: this.down * side - 1, role: "img", ariaLabel: about.alt,
-      onclick: () => go(about.id, about.links[0].to),
+      onclick: () => location.assign(about.links[0].href),
     });
     this.pen = this.canvas.getContext("2d");
-    const [believed, what, cost] = about.facts;
     this.root = element(
       "article",
       { "aria-labelledby": heading.id },
       this.canvas,
       heading,
       element("p", {}, about.about),
-      element("p", { className: "number" }, element("strong", {}, about.number), ` ${believed}`),
-      element("p", {}, what, element("br"), cost),
-      element("p", { className: "links" }, ...about.links.map((link) => this.link(link, go))),
-      element("p", { className: "note" }, about.note),
+      element("p", { className: "number" }, element("strong", {}, about.number), ` ${about.measured}`),
+      ...about.facts.map((fact) => element("p", { className: "fact" }, fact)),
+      element(
+        "p",
+        { className: "links" },
+        ...about.links.map(({ to, help, href }) =>
+          element("a", { href, title: help, ariaLabel: `${to}: ${about.title}` }, to),
+        ),
+      ),
     );
     for (const empty of this.root.querySelectorAll("p:empty")) empty.remove();
-  }
-
-  link({ to, help, href }, go) {
-    const act = (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return; // a new tab or window
-      event.preventDefault();
-      go(this.about.id, to);
-    };
-    return element("a", { href, title: help, ariaLabel: `${to}: ${this.about.title}`, onclick: act }, to);
   }
 
   // The frame with that number among those shown, its images arranged as the tile has room for them.
@@ -178,7 +171,7 @@ class Gallery {
   apply(wanted) {
     const known = new Map(this.tiles.map((tile) => [JSON.stringify(tile.about), tile]));
     const tiles = wanted.map(
-      (about, place) => known.get(JSON.stringify(about)) || new Tile(about, place, (run, to) => this.go(run, to)),
+      (about, place) => known.get(JSON.stringify(about)) || new Tile(about, place),
     );
     if (tiles.length === this.tiles.length && tiles.every((tile, place) => tile === this.tiles[place])) return;
     this.tiles = tiles;

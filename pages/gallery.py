@@ -10,17 +10,9 @@ from engine.errors import Refused
 from engine.presets import DEFAULT, PRESETS
 from engine.runs.store import Run
 from engine.runs.validate import check
-from pages.components.form import KEYS
 from pages.components.recent import recent_runs
 from pages.components.shared import executor, store
 from pages.components.tiles import offline, tiles
-
-
-def hand_over() -> None:
-    """Links to a run or to a filled form led here when this page was Distil's: they still lead there."""
-    query = st.query_params.to_dict()
-    if KEYS.union({"run"}) & set(query):
-        st.switch_page("pages/distil.py", query_params=query)
 
 
 def start() -> None:
@@ -39,9 +31,7 @@ def finished() -> list[Run]:
     """The tiles; while the runs behind them are still being set up, they come in one by one."""
     runs = gallery.shown(store())
     if runs:
-        place = tiles(runs, key="tiles")
-        if place is not None:
-            st.switch_page(place[0], query_params=place[1])
+        tiles(runs, key="tiles")
     if gallery.at_work():
         st.caption("The gallery is being set up.")
     return runs
@@ -70,12 +60,8 @@ def ready(dataset: str) -> bool:
 
 
 def page() -> None:
-    hand_over()
     st.title("Gallery")
-    st.write(
-        "Limbeck distils a training set of thousands of images into a handful while you watch. These runs are "
-        "finished: open one, train a network on its images, or change one of its settings and start your own."
-    )
+    st.write("Limbeck distils a training set into a handful of images while you watch. These runs are finished.")
     runs = finished()
     st.session_state.gallery_count = len(runs)
     if gallery.at_work():

@@ -15,6 +15,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from engine.runs.store import Store
@@ -76,6 +79,27 @@ def run(home) -> str:
     (store.folder(id) / "result" / "synthetic.json").write_text("{}")
     store.announce(id, "done", "Done.", step=5)
     return id
+
+
+@pytest.mark.parametrize(
+    ("asked", "leads"),
+    [
+        ("/?run=a-run", "/distil?run=a-run"),
+        ("/?v=1&d=folder%3A%2Fcats%26dogs&m=dm", "/distil?v=1&d=folder%3A%2Fcats%26dogs&m=dm"),
+        ("/?run=//example.org%0d%0aX:1", "/distil?run=//example.org%0d%0aX:1"),
+        ("/", None),
+        ("/?embed=true", None),
+        ("/compare?run=a-run", None),
+    ],
+)
+def test_links_that_were_made_when_distil_came_first_still_lead_there(asked, leads):
+    import app
+
+    page = Route("/{path:path}", lambda _: PlainTextResponse("the page"))
+    client = TestClient(Starlette(routes=[page], middleware=[Middleware(app.OldLinks)]), follow_redirects=False)
+    answer = client.get(asked)
+    assert answer.headers.get("location") == leads
+    assert answer.status_code == (307 if leads else 200)
 
 
 def test_a_frame_is_the_file_and_may_be_kept_for_ever(client, run, home):

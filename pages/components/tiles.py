@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from engine import gallery, words
-from engine.data.catalogue import DATASETS, availability
+from engine.data.catalogue import availability
 from engine.exports.facts import Story, spread, story
 from engine.methods import METHODS
 from engine.runs.store import Run
 from engine.spec import RunSpec
 from pages.components.form import to_query
-from pages.components.shared import dataset_title, store
+from pages.components.shared import store
 
 ASSETS = Path(__file__).parents[2] / "assets"
 FEW, MANY = 6, 12  # frames of a tile …
@@ -29,8 +29,6 @@ HELP = {
     "What if …": "the same settings, to change one of them and distil again",
 }
 
-Place = tuple[str, dict[str, str]]  # a page's file and the query to open it with
-
 _mount = st.components.v2.component(
     "limbeck_gallery",
     css=(ASSETS / "gallery.css").read_text(),
@@ -38,14 +36,9 @@ _mount = st.components.v2.component(
 )
 
 
-def tiles(runs: Sequence[Run], *, key: str) -> Place | None:
-    """Show a tile for each run; where the link that was clicked leads, once, else None."""
-    places = {run.id: _places(run) for run in runs}
-    data = {"tiles": [_tile(run, places[run.id]) for run in runs]}
-    asked = _mount(key=key, data=data, on_go_change=lambda: None).go
-    if not isinstance(asked, dict):
-        return None
-    return places.get(asked.get("run"), {}).get(asked.get("to"))
+def tiles(runs: Sequence[Run], *, key: str) -> None:
+    """Show a tile for each run. Whose pictures move is the browser's own business: the page's script has no part."""
+    _mount(key=key, data={"tiles": [_tile(run) for run in runs]})
 
 
 def offline() -> None:
@@ -62,15 +55,19 @@ def offline() -> None:
             )  # fmt: skip
 
 
-def _places(run: Run) -> dict[str, Place]:
-    """Where one can go from a tile, by what its link says."""
-    places = {"Open": ("pages/distil.py", {"run": run.id}), "Train a student": ("pages/students.py", {"src": run.id})}
+def _links(run: Run) -> list[dict[str, str]]:
+    """Where one can go from a tile."""
+
+    def link(to: str, page: str, query: dict[str, str]) -> dict[str, str]:
+        return {"to": to, "href": f"/{page}?{urlencode(query)}", "help": HELP[to]}
+
+    found = [link("Open", "distil", {"run": run.id}), link("Train a student", "students", {"src": run.id})]
     if run.kind == "distill":
-        places["What if …"] = ("pages/distil.py", to_query(RunSpec.model_validate(run.spec).flat()))
-    return places
+        found.append(link("What if …", "distil", to_query(RunSpec.model_validate(run.spec).flat())))
+    return found
 
 
-def _tile(run: Run, places: dict[str, Place]) -> dict[str, Any]:
+def _tile(run: Run) -> dict[str, Any]:
     """All that the browser needs of a run, as JSON; ``frames`` holds [step, event id] of those shown, ascending."""
     told, named = story(store(), run.id), gallery.card(run)
     layout, events = told.layout, {event.step: event.id for event in told.events("frame")}
@@ -85,31 +82,18 @@ def _tile(run: Run, places: dict[str, Place]) -> dict[str, Any]:
         "alt": f"{told.what}: its images as they take form. Classes: {', '.join(layout['classes'][:10])}"
         + (" and others" if layout["columns"] > 10 else ""),
         "number": words.accuracy(told.headline) if told.headline else "",
-        "facts": _facts(told),
-        "note": _lacking(run.dataset),
-        "links": [
-            {"to": to, "help": HELP[to], "href": f"/{Path(page).stem}?{urlencode(query)}"}
-            for to, (page, query) in places.items()
-        ],
+        "measured": f"test accuracy, {words.under(told.headline)}" if told.headline else "Not evaluated.",
+        "facts": [f"{words.dataset_title(run.dataset)}, {_method(told)}, {told.spec['ipc']} per class", _cost(told)],
+        "links": _links(run),
     }
 
 
-def _facts(told: Story) -> list[str]:
-    """What a number needs to be believed, and what it cost, in lines."""
-    method = METHODS[told.spec["method"]].name if told.kind == "distill" else words.BASELINE_NAMES[told.spec["kind"]]
+def _method(told: Story) -> str:
+    named = METHODS[told.spec["method"]].name if told.kind == "distill" else words.BASELINE_NAMES[told.spec["kind"]]
+    return named[:1].lower() + named[1:]
+
+
+def _cost(told: Story) -> str:
+    """What it took to make."""
     spent = f"{words.duration(told.run.seconds)} of distilling" if told.run.seconds else ""
-    return [
-        f"of the test images right: {words.under(told.headline)}" if told.headline else "not evaluated",
-        f"{dataset_title(told.run.dataset)}, {method[:1].lower()}{method[1:]}, "
-        f"{words.count(told.spec['ipc'], 'image')} per class",
-        " on ".join(filter(None, (spent, told.machine))),
-    ]
-
-
-def _lacking(dataset: str) -> str:
-    """What training on a set of ``dataset`` takes beyond this machine, as a sentence; empty when it takes nothing."""
-    here = availability(dataset)
-    if here.how != "download":
-        return ""
-    info = DATASETS[dataset]
-    return f"Training on it downloads {info.title} first ({info.megabytes} MB)."
+    return ", ".join(filter(None, (spent, told.machine)))

@@ -89,9 +89,7 @@ PAGES = [
     *page("distil", "asked for", *each("ipc", "9" * 5000), *each("lr", "nan")),
     *page("distil", "There is no (folder|dataset)", *each("d", "folder:a\0b", "x" * 5000, PICTURE, "a\nb")),
     *page("distil", "", MANY, {"d": ["digits", "shapes"]}, {"d": "folder:" + "../" * 99}),
-    *page("gallery", "There is no such run here", *each("run", "<b>", "a\0b", "../" * 900)),  # handed over to distil
-    *page("gallery", "asked for|There is no", *each("ipc", "NaN"), *each("m", "<script>")),
-    *page("gallery", "", MANY, {"go": '{"run": "../x", "to": "Open"}'}, {"query": "\0"}),
+    *page("gallery", "", MANY, *each("run", "../" * 900, "a\0b"), *each("m", "<script>")),
     *page("compare", "There is nothing of a dataset", *each("dataset", "<script>", "a\0")),
     *page("compare", "Left out, because", *each("runs", ",".join(["a"] * 3000), f"{RUN},{RUN}x")),
     *page("compare", "", *each("film", "perhaps", dataset="digits", runs=RUN), *each("protocol", "<b>", runs=RUN)),
