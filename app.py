@@ -29,6 +29,7 @@ from engine.exports import EXPORTS, export
 from engine.faults import LOG, record
 from engine.probes.desk import Desk
 from engine.runs.store import FINISHED, Event
+from pages.components import tour
 from pages.components.shared import answerer, executor, film, store
 
 ASSETS = Path(__file__).parent / "assets"
@@ -52,10 +53,13 @@ def show() -> None:
         st.Page("pages/attribution.py", title="Attribution", icon=":material/center_focus_strong:"),
         st.Page("pages/bias.py", title="Texture & shape", icon=":material/texture:"),
         st.Page("pages/robustness.py", title="Robustness", icon=":material/shield:"),
+        st.Page("pages/terms.py", title="Terms", icon=":material/menu_book:", visibility="hidden"),
     ]
     st.logo(str(ASSETS / "logo.svg"), size="large")
     st.html(ASSETS / "app.css")
-    st.navigation(pages, position="top").run()
+    page = st.navigation(pages, position="top")
+    tour.card(page.url_path)
+    page.run()
 
 
 def failed(error: Exception) -> bool:

@@ -20,13 +20,13 @@ from engine.runs.store import Event, Run
 from engine.runs.validate import check
 from engine.spec import RunSpec, build_spec
 from engine.words import WORDS
-from pages.components import charts, drawing, exporting, inside
+from pages.components import address, charts, drawing, exporting, guess, inside, tour
 from pages.components.form import form, read_address, set_values, write_address
 from pages.components.pieces import is_dark, take
 from pages.components.player import player
 from pages.components.shared import dataset_title, executor, store
 
-HEIGHT = "calc(100dvh - 5.4rem)"  # of the picture: the first screen without the navigation
+HEIGHT = "calc(100dvh - 5.4rem - var(--tour-room, 0px))"  # of the picture: the first screen less the navigation
 SPLIT = [2.05, 1]  # picture and controls
 ACTIVE = ("queued", "running", "paused")
 ENDED_WELL = ("done", "stopped")
@@ -47,13 +47,13 @@ def start(values: dict[str, Any]) -> None:
 
 def show_run(run: str) -> None:
     """Make the address, and with it the page, show a run."""
-    st.query_params.from_dict({"run": run})
+    address.put({"run": run})
 
 
 def set_up(values: dict[str, Any]) -> None:
     """Back to the form, filled with these values."""
     set_values(values)
-    st.query_params.clear()
+    address.put({})
 
 
 def command(run: str, what: str) -> None:
@@ -92,6 +92,7 @@ def setup() -> None:
             disabled=here.how == "missing", key="distil",
         )  # fmt: skip
         st.caption(" ".join(filter(None, (needs(values), machine()))))
+        tour.start_link()
     with picture:
         first_picture()
     write_address()
@@ -146,7 +147,8 @@ def recent_runs(but: str = "") -> None:
     if not runs:
         return
     st.subheader("Recent runs", anchor=False)
-    evaluations = {e["run"]: e for e in store().evaluations([r.id for r in runs]) if e.get("split", "test") == "test"}
+    measured = [] if guess.hiding() else store().evaluations([r.id for r in runs])
+    evaluations = {e["run"]: e for e in measured if e.get("split", "test") == "test"}
     for first in range(0, len(runs), 4):
         for column, run in zip(st.columns(4, gap="medium"), runs[first : first + 4], strict=False):
             with column:
@@ -174,7 +176,7 @@ def ago(moment: float) -> str:
 
 def how_it_works(method: str) -> None:
     info = METHODS[method]
-    with st.expander(f"How {info.name.lower()} works", icon=":material/function:"):
+    with st.expander(f"How {info.name.lower()} works", icon=":material/function:", expanded=tour.on()):
         st.write(info.idea)
         drawing.draw(info)
         st.latex(info.equation)
@@ -184,7 +186,7 @@ def how_it_works(method: str) -> None:
 def inside_it(run: Run, step: int | None) -> None:
     """How the method works, shown on this run: at the step where the film was halted, the last one else."""
     info = METHODS[run.spec["method"]]
-    with st.expander(f"How {info.name.lower()} works", icon=":material/function:"):
+    with st.expander(f"How {info.name.lower()} works", icon=":material/function:", expanded=tour.on()):
         st.write(info.idea)
         st.latex(info.equation)
         if store().frames(run.id):
@@ -210,12 +212,12 @@ def view(run: Run) -> None:
         st.fragment(panel, run_every=1.0 if active else None)(run.id, run.status if not active else "active")
     if run.status not in ACTIVE:
         exporting.training(run)
+    made = story(store(), run.id)
     if run.kind == "distill":
         inside_it(run, shown.step)
-    recent_runs(but=run.id)
-    made = story(store(), run.id)
-    if made.kind == "distill":
+    elif made.kind == "distill":
         how_it_works(made.spec["method"])
+    recent_runs(but=run.id)
 
 
 def heading(run: Run) -> str:
@@ -247,10 +249,12 @@ def panel(run_id: str, drawn_as: str) -> None:
     refusal()
     events = charts.history(store(), run.id)
     status(run, events)
+    hidden = guess.hides(run.id)
     if run.status not in ACTIVE:
-        final(run)
+        if not hidden:
+            final(run)
         afterwards(run)
-    curves(run, events)
+    curves(run, events, hidden)
 
 
 def status(run: Run, events: dict[str, list[Event]]) -> None:
@@ -312,9 +316,23 @@ def final(run: Run) -> None:
         st.caption(f"{network}, {words.count(students, 'student')}, {found['protocol']} protocol{elsewhere}")
 
 
-def curves(run: Run, events: dict[str, list[Event]]) -> None:
+def curves(run: Run, events: dict[str, list[Event]], hidden: bool) -> None:
+    """Accuracy, unless it is ``hidden``, and loss over distilling time."""
     dark, ended = is_dark(), run.status not in ACTIVE
     renderer = "svg" if ended else "canvas"  # a canvas is cheaper to draw every second, an SVG can be saved
+    if not hidden:
+        accuracies(run, events, dark, ended, renderer)
+    if len(events["metric"]) > 1:
+        st.markdown("**Loss**", help="How far the synthetic images are from what the method wants; lower is better.")
+        st.echarts_chart(
+            charts.loss(events["metric"], dark), key="loss", height=110, renderer=renderer,
+            alt="Loss against seconds of distilling",
+        )  # fmt: skip
+        if ended:
+            take("loss", lambda: charts.losses(events["metric"]), f"{run.id}-loss")
+
+
+def accuracies(run: Run, events: dict[str, list[Event]], dark: bool, ended: bool, renderer: Any) -> None:
     measured = events["accuracy"]
     if measured or events["reference"] or run.status in ACTIVE and run.kind == "distill":
         st.markdown(
@@ -341,14 +359,6 @@ def curves(run: Run, events: dict[str, list[Event]]) -> None:
             )
         if ended:
             take("accuracy", lambda: charts.measurements(measured, events["reference"]), f"{run.id}-accuracy")
-    if len(events["metric"]) > 1:
-        st.markdown("**Loss**", help="How far the synthetic images are from what the method wants; lower is better.")
-        st.echarts_chart(
-            charts.loss(events["metric"], dark), key="loss", height=110, renderer=renderer,
-            alt="Loss against seconds of distilling",
-        )  # fmt: skip
-        if ended:
-            take("loss", lambda: charts.losses(events["metric"]), f"{run.id}-loss")
 
 
 def afterwards(run: Run) -> None:
@@ -381,7 +391,7 @@ def page() -> None:
         return
     if asked:
         st.session_state.refused = "There is no such run here: it may have been deleted, or made on another machine."
-        st.query_params.clear()
+        address.put({})
     setup()
 
 

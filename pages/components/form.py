@@ -127,8 +127,7 @@ def write_address() -> None:
     """Put the form's state into the address."""
     query = to_query(st.session_state.form)
     st.session_state.address_written = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    address.put(query)
 
 
 # ---- widgets --------------------------------------------------------------------------------------------------------
