@@ -14,6 +14,7 @@ from engine.data.catalogue import availability
 from engine.errors import Refused
 from engine.estimate import estimate
 from engine.exports.facts import story
+from engine.glossary import explain
 from engine.methods import METHODS
 from engine.presets import PRESETS
 from engine.runs.store import Event, Run
@@ -207,7 +208,7 @@ def view(run: Run) -> None:
     with picture:
         shown = player([run], key="film", height=HEIGHT, message=waiting(run), report=run.status not in ACTIVE)
     with side, st.container(key="panel", gap="xsmall"):
-        st.title(heading(run), anchor=False)
+        st.title(heading(run), anchor=False, help=explain("ipc", "distillation") if run.kind == "distill" else None)
         active = run.status in ACTIVE
         st.fragment(panel, run_every=1.0 if active else None)(run.id, run.status if not active else "active")
     if run.status not in ACTIVE:
@@ -313,7 +314,10 @@ def final(run: Run) -> None:
         )
         network = WORDS["network"].get(found["network"], found["network"])
         elsewhere = ", measured elsewhere" if found.get("imported") else ""
-        st.caption(f"{network}, {words.count(students, 'student')}, {found['protocol']} protocol{elsewhere}")
+        st.caption(
+            f"{network}, {words.count(students, 'student')}, {found['protocol']} protocol{elsewhere}",
+            help=explain("protocol", "seed"),
+        )
 
 
 def curves(run: Run, events: dict[str, list[Event]], hidden: bool) -> None:

@@ -130,12 +130,13 @@ def _like(where: Store, id: str, page: str) -> tuple[Run | None, str]:
         return run, ""
     _, dataset, method, ipc = id.split("-")
     name = METHODS[method].name.lower()
+    bound = page != "pages/distil.py"  # to a dataset: sets are compared, and trained on, with those of their own
+    there = where.result_folder if bound else where.frames
     others = [
         other
         for other in where.runs(kinds=MADE, statuses=ENDED_WELL, limit=200)
-        if where.result_folder(other.id) and story(where, other.id).spec.get("method") == method
+        if there(other.id) and story(where, other.id).spec.get("method") == method
     ]
-    bound = page != "pages/distil.py"  # to a dataset: sets are compared, and trained on, with those of their own
     same = [other for other in others if other.dataset == dataset]
     chosen = next(iter(same or ([] if bound else others)), None)
     if chosen is not None:

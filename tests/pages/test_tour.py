@@ -8,7 +8,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from engine.glossary import TERMS, explain, search
@@ -20,9 +19,21 @@ from engine.spec import build_spec
 from engine.table import parameters
 from engine.tour import STOPS, Stop, number
 from pages.components import address, form, guess, student_form, tour
-from tests.pages.test_distil import a_run, opened, store  # noqa: F401  (the fixture)
+from tests.pages.test_distil import a_run, opened
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("LIMBECK_HOME", str(tmp_path))
+    monkeypatch.delenv("LIMBECK_DATA", raising=False)
+    return Store(tmp_path)
+
+
+def asked(at: AppTest) -> dict[str, str]:
+    """The address, whoever has written it last."""
+    return {key: value if isinstance(value, str) else value[0] for key, value in at.query_params.items()}
 
 
 def card(at: AppTest) -> dict:
@@ -65,22 +76,20 @@ def test_an_address_names_a_stop_or_none(text: str, stop: int | None) -> None:
     assert number(text) == stop
 
 
-def test_pages_accept_what_stops_ask_of_them(store: Store) -> None:  # noqa: F811
+def test_pages_accept_what_stops_ask_of_them(store: Store) -> None:
     for stop in STOPS:
-        for page, query in {(stop.page, json.dumps(q)) for q in (stop.query, stop.without) if q}:
-            query = json.loads(query)
-            if page == "pages/distil.py" and "run" not in query:
-                assert form.from_query(query)[1] == []
-            if page == "pages/students.py" or (stop.prepare and query is stop.without):
-                asked = {**query, "src": "random" if "{" in query.get("src", "") else query.get("src", "random")}
-                assert student_form.from_query(asked, store)[1] == [], stop.title
-        if stop.prepare:
-            assert student_form.from_query({**stop.prepare[1], "src": "random"}, store)[1] == []
-    (study,) = [json.loads(stop.query["study"]) for stop in STOPS if "study" in stop.query]
-    build_spec(StudySpec, **{**study, "sets": "none"})
-    (shortcut,) = [stop.query for stop in STOPS if stop.page == "pages/robustness.py"]
-    keys = {row.key for row in parameters(ShortcutSpec)} | {"section"}
-    assert set(shortcut) <= keys and shortcut["section"] == "shortcut"
+        places = [(stop.page, stop.query), stop.prepare, (stop.prepare[0] if stop.prepare else stop.page, stop.without)]
+        for page, query in (place for place in places if place and place[1]):
+            query = {key: "random" if value == "{0}" else value for key, value in query.items()}
+            if page == "pages/distil.py":
+                assert form.from_query(query)[1] == [], stop.title
+            if page == "pages/students.py":
+                assert student_form.from_query(query, store)[1] == [], stop.title
+            if "study" in query:
+                build_spec(StudySpec, **{**json.loads(query["study"]), "sets": "none"})
+            if page == "pages/robustness.py":
+                keys = {row.key for row in parameters(ShortcutSpec)} | {"section"}
+                assert set(query) <= keys and query["section"] == "shortcut"
 
 
 def test_no_setting_has_a_key_that_the_program_keeps_for_itself() -> None:
@@ -92,34 +101,34 @@ def test_no_setting_has_a_key_that_the_program_keeps_for_itself() -> None:
 # ---- on the pages ----------------------------------------------------------------------------------------------------
 
 
-def test_a_stop_is_a_link_that_opens_its_page_with_the_card(store: Store) -> None:  # noqa: F811
+def test_a_stop_is_a_link_that_opens_its_page_with_the_card(store: Store) -> None:
     run = a_run(store)
     at = opened(tour="3")
-    assert at.query_params["run"] == [run] and at.query_params["tour"] == ["3"], "another run by the same method"
+    assert (asked(at)["run"], asked(at)["tour"]) == (run, "3"), "another run by the same method"
     shown = card(at)
     assert shown["at"] == 3 and shown["titles"][2] == STOPS[2].title and shown["equation"] == STOPS[2].equation
     assert "gallery-mnist-dm-10" in shown["note"], "and it is said that the run that belongs there is not here"
 
 
-def test_a_stop_without_its_run_says_so_and_can_be_read(store: Store) -> None:  # noqa: F811
+def test_a_stop_without_its_run_says_so_and_can_be_read(store: Store) -> None:
     at = opened(tour="4")
     shown = card(at)
     assert "not in this store" in shown["note"] and shown["sentences"] == list(STOPS[3].sentences)
-    assert shown["question"] is None and at.query_params["m"] == ["mtt"], "the form is set to make such a run"
-    assert at.query_params["tour"] == ["4"], "the form's own address keeps it"
+    assert shown["question"] is None and asked(at)["m"] == "mtt", "the form is set to make such a run"
+    assert asked(at)["tour"] == "4", "the form's own address keeps it"
 
 
-def test_other_links_are_left_as_they_are(store: Store) -> None:  # noqa: F811
+def test_other_links_are_left_as_they_are(store: Store) -> None:
     run = a_run(store)
     at = opened(run=run, tour="4")
-    assert at.query_params["run"] == [run] and card(at)["at"] == 4
+    assert asked(at)["run"] == run and card(at)["at"] == 4
     at = opened(run=run, tour="99")
     assert "tour" not in at.query_params and not at.exception
 
 
-def test_a_stop_that_needs_a_student_leads_to_training_one(store: Store) -> None:  # noqa: F811
+def test_a_stop_that_needs_a_student_leads_to_training_one(store: Store) -> None:
     at = opened(tour="7")
-    assert at.title[0].value == "Students" and at.query_params["src"] == ["random"]
+    assert at.title[0].value == "Students" and asked(at)["src"] == "random"
     assert card(at)["sentences"] == list(STOPS[6].preparing)
 
 
@@ -142,7 +151,7 @@ def test_pages_keep_the_programs_own_keys_and_never_hear_of_them() -> None:
     assert at.run().text[0].value == "7 n"
     at.button[0].click().run()
     assert at.text[0].value == "8 n"
-    assert {k: v[0] for k, v in at.query_params.items()} == {"n": "8", "tour": "3", "reveal": "0"}
+    assert asked(at) == {"n": "8", "tour": "3", "reveal": "0"}
     at.query_params["tour"] = "4"
     assert at.run().text[0].value == "8 n", "the next stop on a page does not undo what was chosen there"
 
@@ -150,11 +159,18 @@ def test_pages_keep_the_programs_own_keys_and_never_hear_of_them() -> None:
 # ---- guessing first --------------------------------------------------------------------------------------------------
 
 
-def test_accuracies_are_hidden_until_they_were_guessed(store: Store) -> None:  # noqa: F811
+def test_accuracies_are_hidden_until_they_were_guessed(store: Store) -> None:
     run = a_run(store)
     store.add_evaluation(
         run,
-        {"protocol": "dc", "network": "convnet", "split": "test", "mean": 0.62, "std": 0.01, "accuracies": [0.61, 0.63]},
+        {
+            "protocol": "dc",
+            "network": "convnet",
+            "split": "test",
+            "mean": 0.62,
+            "std": 0.01,
+            "accuracies": [0.61, 0.63],
+        },
     )
     shown = "".join(m.value for m in opened(run=run).markdown)
     assert "Accuracy while distilling" in shown and "Guess first" not in shown
@@ -168,7 +184,7 @@ def test_accuracies_are_hidden_until_they_were_guessed(store: Store) -> None:  #
     assert at.info[0].value.endswith("7 points more.")
 
 
-def test_what_a_question_measures_is_the_runs_own(store: Store) -> None:  # noqa: F811
+def test_what_a_question_measures_is_the_runs_own(store: Store) -> None:
     run = a_run(store)
     found = guess.gain(store, run)
     assert found is not None and found.value == pytest.approx(0.61 - 0.5)
@@ -178,7 +194,7 @@ def test_what_a_question_measures_is_the_runs_own(store: Store) -> None:  # noqa
     assert place.runs == (run,) and asked["right"] == 1 and "50.0 %" in asked["said"]
 
 
-def test_numbers_of_two_protocols_make_no_gain(store: Store) -> None:  # noqa: F811
+def test_numbers_of_two_protocols_make_no_gain(store: Store) -> None:
     run = a_run(store)
     other = {"label": "Random real images", "kind": "random", "accuracy": 0.5, "std": 0.02, "protocol": "dsa"}
     store.append(run, [("reference", 0, other)])
