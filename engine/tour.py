@@ -138,6 +138,12 @@ DRAWING = "below the film, in the drawing of the method"
 IMAGES = Part("images", "the images", "Lit: the synthetic images, whose pixels are what is learned.", (FILM, MOVED))
 
 
+def _study(sets: str, counts: str) -> str:
+    """A study of shape bias that is over within a minute."""
+    small = {"seeds": 2, "training": 100, "width": 32, "minutes": 1.0}
+    return json.dumps({"sets": sets, "counts": counts, **small}, separators=(",", ":"))
+
+
 # ---- the stops -------------------------------------------------------------------------------------------------------
 
 STOPS: tuple[Stop, ...] = (
@@ -335,10 +341,7 @@ STOPS: tuple[Stop, ...] = (
             "dataset": "shapes",
             "section": "study",
             "n": "100",
-            "study": json.dumps(
-                {"sets": "{0}", "counts": "500", "seeds": 2, "training": 100, "width": 32, "minutes": 1.0},
-                separators=(",", ":"),
-            ),
+            "study": _study("{0}", "500"),
         },
         (
             "Show a network the shape of one thing with the texture of another: which of the two does it name?",
@@ -349,7 +352,7 @@ STOPS: tuple[Stop, ...] = (
         ),
         terms=("cue-conflict", "shape-bias", "coverage"),
         runs=("gallery-shapes-dm-1",),
-        without={"dataset": "shapes", "section": "study"},
+        without={"dataset": "shapes", "section": "study", "n": "100", "study": _study("none", "10,500")},
         parts=(
             Part("press", "the button", "Lit: the button that runs the study, until it has been run.",
                  ('[data-testid="stBaseButton-primary"]',)),

@@ -76,6 +76,12 @@ def test_an_address_names_a_stop_or_none(text: str, stop: int | None) -> None:
     assert number(text) == stop
 
 
+def bias_keys() -> set[str]:
+    """What the page Texture & shape takes of a link's study."""
+    (own,) = re.findall(r"^OWN = \((.*?)^\)", (ROOT / "pages" / "bias.py").read_text(), re.MULTILINE | re.DOTALL)
+    return set(re.findall(r'"(\w+)"', own))
+
+
 def test_pages_accept_what_stops_ask_of_them(store: Store) -> None:
     for stop in STOPS:
         places = [(stop.page, stop.query), stop.prepare, (stop.prepare[0] if stop.prepare else stop.page, stop.without)]
@@ -108,6 +114,17 @@ def test_a_stop_is_a_link_that_opens_its_page_with_the_card(store: Store) -> Non
     shown = card(at)
     assert shown["at"] == 3 and shown["titles"][2] == STOPS[2].title and shown["equation"] == STOPS[2].equation
     assert "gallery-mnist-dm-10" in shown["note"], "and it is said that the run that belongs there is not here"
+
+
+def test_a_stop_shows_the_run_that_came_with_the_program(store: Store) -> None:
+    came, other = a_run(store), a_run(store)
+    own = "gallery-mnist-dm-10"
+    store.folder(came).rename(store.folder(own))
+    with store._transaction() as db:
+        for table, column in (("runs", "id"), ("events", "run")):
+            db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (own, came))
+    place = tour.find(STOPS[2], store)
+    assert (place.query["run"], place.runs, place.note) == (own, (own,), ""), f"not {other}, which is newer"
 
 
 def test_a_stop_without_its_run_says_so_and_can_be_read(store: Store) -> None:
