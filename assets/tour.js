@@ -267,7 +267,7 @@ class Card {
     }
     for (const one of this.terms(part)) one.classList.add("lit");
     this.said.textContent = found.length ? part.words : `${part.words} (It is not on the page at the moment.)`;
-    if (show && found.length && !found.some((one) => this.inView(one)))
+    if (show && found.length && !this.inView(found[0]))
       found[0].scrollIntoView({ block: "center", behavior: this.calm ? "auto" : "smooth" });
   }
 

@@ -48,13 +48,13 @@ def start(values: dict[str, Any]) -> None:
 
 def show_run(run: str) -> None:
     """Make the address, and with it the page, show a run."""
-    address.put({"run": run})
+    address.replace({"run": run})
 
 
 def set_up(values: dict[str, Any]) -> None:
     """Back to the form, filled with these values."""
     set_values(values)
-    address.put({})
+    address.replace({})
 
 
 def command(run: str, what: str) -> None:
@@ -395,7 +395,7 @@ def page() -> None:
         return
     if asked:
         st.session_state.refused = "There is no such run here: it may have been deleted, or made on another machine."
-        address.put({})
+        address.replace({})
     setup()
 
 

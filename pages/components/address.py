@@ -11,7 +11,7 @@ import streamlit as st
 from engine.data.folder_check import printable
 
 LATE = 5.0  # seconds in which a browser may still send the address before
-CARRIED = ("tour", "reveal")  # keys of the program: no page's own, and kept when a page rewrites its address
+CARRIED = {"tour", "reveal"}  # keys of the program: no page's own, and kept when a page rewrites its address
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,21 @@ class _Kept:
     since: float
 
 
+def own() -> dict[str, str]:
+    """The page's part of the address."""
+    return {key: value for key, value in st.query_params.to_dict().items() if key not in CARRIED}
+
+
+def replace(now: dict[str, str]) -> None:
+    """Put another page's part into the address."""
+    if own() != now:
+        carried = {key: value for key, value in st.query_params.to_dict().items() if key in CARRIED}
+        st.query_params.from_dict({**now, **carried})
+
+
 def query() -> dict[str, str]:
     """What the address asks of the page, fit to be shown."""
-    return shown({k: v for k, v in st.query_params.to_dict().items() if k not in CARRIED})
-
-
-def put(now: dict[str, str]) -> None:
-    """Make this the page's part of the address."""
-    there = st.query_params.to_dict()
-    wanted = {**now, **{k: v for k, v in there.items() if k in CARRIED}}
-    if there != wanted:
-        st.query_params.from_dict(wanted)
+    return shown(own())
 
 
 def shown(query: dict[str, str]) -> dict[str, str]:
@@ -63,5 +67,5 @@ def write(page: str, now: dict[str, str]) -> bool:
     chosen = kept.written is not None and now != kept.written
     left = (kept.written, time.monotonic()) if chosen else (kept.left, kept.since)
     st.session_state[f"address_{page}"] = _Kept(now, *left)
-    put(now)
+    replace(now)
     return chosen

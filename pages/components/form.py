@@ -127,7 +127,7 @@ def write_address() -> None:
     """Put the form's state into the address."""
     query = to_query(st.session_state.form)
     st.session_state.address_written = query
-    address.put(query)
+    address.replace(query)
 
 
 # ---- widgets --------------------------------------------------------------------------------------------------------

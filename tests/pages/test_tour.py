@@ -101,7 +101,7 @@ def test_pages_accept_what_stops_ask_of_them(store: Store) -> None:
 def test_no_setting_has_a_key_that_the_program_keeps_for_itself() -> None:
     used = {row.key for method in METHODS for row in form.rows(method)}
     used |= {row.key for row in student_form.ROWS.values()}
-    assert not used & set(address.CARRIED)
+    assert not used & address.CARRIED
 
 
 # ---- on the pages ----------------------------------------------------------------------------------------------------
