@@ -97,7 +97,7 @@ class Card {
     this.drawBar();
     this.drawText();
     this.drawSide();
-    if (other) this.body.scrollTop = this.root.scrollTop = 0;
+    if (other) this.body.scrollTop = 0;
   }
 
   // ---- going on ----
@@ -153,6 +153,7 @@ class Card {
   drawSide() {
     const { equation, parts, terms, paper } = this.data;
     this.side.replaceChildren();
+    if (this.data.question) this.side.append(this.ask(this.data.question));
     if (equation) {
       this.equation = element("div", { className: "equation", innerHTML: equation });
       this.equation.onpointerover = (event) => this.point(event.target.closest("[data-part]"));
@@ -182,7 +183,6 @@ class Card {
     row.append(element("a", { href: "terms", target: "_blank", rel: "noopener" }, "All terms"));
     this.said = element("p", { className: "said", ariaLive: "polite" });
     this.side.append(row, this.said);
-    if (this.data.question) this.side.append(this.ask(this.data.question));
     if (paper) this.side.append(element("p", { className: "paper" }, `The equation is simplified. ${paper}.`));
   }
 
@@ -216,6 +216,7 @@ class Card {
   setFolded(folded) {
     this.folded = folded;
     this.body.hidden = folded;
+    this.root.classList.toggle("folded", folded);
     this.fold.textContent = folded ? "Unfold" : "Fold";
     this.fold.title = this.fold.ariaLabel = folded ? "Unfold the card" : "Fold the card up";
     this.fold.ariaExpanded = String(!folded);
