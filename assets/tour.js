@@ -4,6 +4,7 @@
 // pointing at a part of the equation outlines what it touches on the page.
 
 const COPPER = "#b0602e";
+const HEAD = 64; // pixels of the navigation above a page
 // Where the arrow keys have a meaning of their own.
 const KEYED =
   "input, textarea, select, canvas, video, audio, [contenteditable=true], [role=slider], [role=radio], [role=tab], " +
@@ -268,8 +269,7 @@ class Card {
     }
     for (const one of this.terms(part)) one.classList.add("lit");
     this.said.textContent = found.length ? part.words : `${part.words} (It is not on the page at the moment.)`;
-    if (show && found.length && !this.inView(found[0]))
-      found[0].scrollIntoView({ block: "center", behavior: this.calm ? "auto" : "smooth" });
+    if (show && found.length && !this.inView(found[0])) this.bring(found[0]);
   }
 
   dark() {
@@ -288,7 +288,13 @@ class Card {
 
   inView(one) {
     const box = one.getBoundingClientRect();
-    return box.top >= 0 && box.top < this.root.getBoundingClientRect().top - 24;
+    return box.top >= HEAD && box.top < this.root.getBoundingClientRect().top - 60;
+  }
+
+  bring(one) {
+    const fits = one.getBoundingClientRect().height < this.root.getBoundingClientRect().top - HEAD;
+    one.style.scrollMarginTop = `${HEAD}px`;
+    one.scrollIntoView({ block: fits ? "center" : "start", behavior: this.calm ? "auto" : "smooth" });
   }
 
   close() {

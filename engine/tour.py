@@ -313,8 +313,8 @@ STOPS: tuple[Stop, ...] = (
         "pages/attribution.py",
         {"dataset": "digits", "section": "maps"},
         (
-            "This student has seen a hundred distilled digits and never a real one, and here it answers for real ones. "
-            "Each pixel of its map says how much it spoke for the answer.",
+            "A student of distilled digits has never seen a real one, and here it answers for real ones. Each pixel of "
+            "its map says how much it spoke for the answer.",
             "Look whether the map follows the strokes, or marks places where nothing is written.",
             "Train a second student on real images and choose both: they may give the same answer for different "
             "reasons.",
