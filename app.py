@@ -37,7 +37,7 @@ from engine.exports import EXPORTS, export
 from engine.faults import LOG, record
 from engine.probes.desk import Desk
 from engine.runs.store import FINISHED, Event
-from pages.components import address, hiding, roles, room
+from pages.components import address, hiding, roles, room, tour
 from pages.components.form import KEYS
 from pages.components.pieces import is_big
 from pages.components.room import closing
@@ -64,6 +64,7 @@ def show() -> None:
         st.Page("pages/attribution.py", title="Attribution", icon=":material/center_focus_strong:"),
         st.Page("pages/bias.py", title="Texture & shape", icon=":material/texture:"),
         st.Page("pages/robustness.py", title="Robustness", icon=":material/shield:"),
+        st.Page("pages/terms.py", title="Terms", icon=":material/menu_book:", visibility="hidden"),
     ]
     st.logo(str(ASSETS / "logo.svg"), size="large")
     st.html(ASSETS / "app.css")
@@ -72,6 +73,7 @@ def show() -> None:
         st.html(ASSETS / "seminar.css")
     page = st.navigation(pages, position="hidden" if hiding.hidden("pages") else "top")
     room.take_part(page, pages)
+    tour.card(page.url_path)
     page.run()
     room.lead(page)
 

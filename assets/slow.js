@@ -39,7 +39,9 @@ class Show {
     );
     this.root.onkeydown = (event) => {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (by) this.move(by);
+      if (!by) return;
+      event.preventDefault();
+      this.move(by);
     };
     parent.append(this.root);
   }

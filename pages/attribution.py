@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from engine.glossary import explain
 from pages.components import reports
 from pages.components.attribution_context import show_context
 from pages.components.attribution_distilled import show_distilled
@@ -28,6 +29,13 @@ LEADS = {
     "context": "How much of the attribution lies on the object, and what is left of the answers when object or context "
     "change?",
     "distilled": "What do students look at in a synthetic image, and how far is it from a natural one?",
+}
+TERMS = {  # of the glossary, for the “?” of a section
+    "maps": ("attribution", "completeness", "reference-image"),
+    "influence": ("influence",),
+    "quality": ("infidelity", "completeness"),
+    "context": ("attribution",),
+    "distilled": ("attribution", "distillation"),
 }
 
 
@@ -92,7 +100,7 @@ def page() -> None:
     with right:
         students = choose_students(known, dataset)
     section = one_of("section", SECTIONS, "What is asked")
-    lead.write(LEADS[section])
+    lead.markdown(LEADS[section], help=explain(*TERMS[section]))
     if not students:
         st.info("Choose one or more students above.")
     elif section == "distilled":

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
+from engine.glossary import explain
 from engine.methods import METHODS
 from engine.probes.bias.specs import MOST_SETS, MOST_STUDENTS, BiasSpec, ConsistencySpec, FiveSpec, StudySpec
 from engine.probes.desk import digest_of, question_of
@@ -57,6 +58,10 @@ USES = {  # which settings change anything in a section
     "consistency": ("count", "seed", "technique", "steps", "stimuli"),
     "study": ("count", "seed", "technique", "steps", "stimuli"),
 }
+COLUMNS = {
+    name: st.column_config.Column(help=explain(term))
+    for name, term in {"Shape bias": "shape-bias", "Coverage": "coverage", "κ": "error-consistency"}.items()
+}  # of its tables, with their “?”
 OWN = (  # what a study has of its own
     "counts", "networks", "sets", "methods", "ipc", "protocol", "students", "stylised", "ties", "distilling", "seeds",
     "training", "width", "minutes",
@@ -226,6 +231,7 @@ def conflict(students: list[str]) -> None:
             }
         ),
         hide_index=True,
+        column_config=COLUMNS,
     )
     groups = found.table("groups")
     if (groups["students"] > 1).any():
@@ -241,6 +247,7 @@ def conflict(students: list[str]) -> None:
                 }
             ),
             hide_index=True,
+            column_config=COLUMNS,
         )
     with st.container(horizontal=True, gap="small"):
         download(classes, "shape-bias-by-class")
@@ -327,6 +334,7 @@ def consistency(students: list[str]) -> None:
             }
         ),
         hide_index=True,
+        column_config=COLUMNS,
     )
     with st.container(horizontal=True, gap="small"):
         download(pairs, "error-consistency")
@@ -418,6 +426,7 @@ def study_result(values: dict[str, Any], wanted: bool) -> None:
             }
         ),
         hide_index=True,
+        column_config=COLUMNS,
     )
     with st.container(horizontal=True, gap="small"):
         download(conditions, "shape-bias-study")
@@ -543,7 +552,7 @@ def to_students(dataset: str, more: str = "") -> None:
 
 def page() -> None:
     where, state = store(), st.session_state
-    st.title("Texture & shape")
+    st.title("Texture & shape", help=explain("cue-conflict", "shape-bias", "coverage"))
     st.write("Show a network the shape of one thing with the texture of another: which of the two does it name?")
     read_address(where)
     used = [run.dataset for run in where.runs(kinds=["student"], statuses=["done"], limit=1000)]

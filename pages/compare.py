@@ -11,6 +11,7 @@ import streamlit as st
 from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
 from engine.estimate import duration
+from engine.glossary import explain
 from engine.runs.store import Run, Store
 from engine.runs.validate import check
 from engine.spec import BASELINES, STUDENT_NETWORKS, BaselineSpec, EvaluationSpec, RankSpec, SoftenSpec, build_spec
@@ -279,7 +280,7 @@ def pictures(runs: list[Run], names: dict[str, str]) -> None:
 
 
 def numbers(table: pd.DataFrame, dataset: str) -> None:
-    st.subheader("Accuracy and time")
+    st.subheader("Accuracy and time", help=explain("protocol", "baseline", "seed"))
     st.table(comparison.wide(table), hide_index=True, border="horizontal")
     st.caption(
         "Accuracy on the test images: mean ± standard deviation over students trained from different seeds. "
@@ -359,7 +360,7 @@ def over_methods(where: Store, sets: list[Run], runs: list[Run], names: dict[str
     times = trends.by_time(where, runs, names)
     if not groups and times.empty:
         return
-    st.subheader("Over methods")
+    st.subheader("Over methods", help=explain("ipc"))
     left, right = st.columns(2)
     with left:
         if groups:
@@ -438,7 +439,7 @@ def download(table: pd.DataFrame, dataset: str, what: str) -> None:
 
 def page() -> None:
     where, state = store(), st.session_state
-    st.title("Compare")
+    st.title("Compare", help=explain("baseline", "coreset", "soft-label"))
     st.write("Which handful of images teaches a network most? Distilled sets and real images of the same number.")
 
     options = datasets_there(where)

@@ -12,20 +12,22 @@ from engine.data.catalogue import availability
 from engine.errors import Refused
 from engine.estimate import estimate
 from engine.exports.facts import story
+from engine.glossary import explain
 from engine.methods import METHODS
 from engine.presets import PRESETS
 from engine.runs.store import Event, Run
 from engine.runs.validate import check
 from engine.spec import RunSpec, build_spec
 from engine.words import WORDS
-from pages.components import address, charts, drawing, exporting, hiding, inside, roles
+from pages.components import address, charts, drawing, exporting, guess, hiding, inside, roles, tour
 from pages.components.form import form, read_address, set_values, write_address
 from pages.components.pieces import is_dark, take
 from pages.components.player import player
 from pages.components.recent import recent_runs
 from pages.components.shared import dataset_title, executor, store
 
-HEIGHT = "calc(100dvh - 5.4rem - var(--limbeck-bar, 0px))"  # of the picture: the first screen without navigation
+# The picture fills the first screen less the navigation and whatever stands at the lower edge.
+HEIGHT = "calc(100dvh - 5.4rem - var(--limbeck-bar, 0px) - var(--tour-room, 0px))"
 SPLIT = [2.05, 1]  # picture and controls
 ACTIVE = ("queued", "running", "paused")
 ENDED_WELL = ("done", "stopped")
@@ -91,6 +93,7 @@ def setup() -> None:
             key="distil", **roles.locked("start runs", disabled=here.how == "missing"),
         )  # fmt: skip
         st.caption(" ".join(filter(None, (needs(values), machine()))))
+        tour.start_link()
     with picture:
         first_picture(values)
     write_address()
@@ -147,7 +150,7 @@ def how_it_works(method: str) -> None:
     if hiding.hidden("inside"):
         return
     info = METHODS[method]
-    with st.expander(f"How {info.name.lower()} works", icon=":material/function:"):
+    with st.expander(f"How {info.name.lower()} works", icon=":material/function:", expanded=tour.on()):
         st.write(info.idea)
         drawing.draw(info)
         st.latex(info.equation)
@@ -159,7 +162,7 @@ def inside_it(run: Run, step: int | None) -> None:
     if hiding.hidden("inside"):
         return
     info = METHODS[run.spec["method"]]
-    with st.expander(f"How {info.name.lower()} works", icon=":material/function:"):
+    with st.expander(f"How {info.name.lower()} works", icon=":material/function:", expanded=tour.on()):
         st.write(info.idea)
         st.latex(info.equation)
         if store().frames(run.id):
@@ -180,17 +183,17 @@ def view(run: Run) -> None:
     with picture:
         shown = player([run], key="film", height=HEIGHT, message=waiting(run), report=run.status not in ACTIVE)
     with side, st.container(key="panel", gap="xsmall"):
-        st.title(heading(run), anchor=False)
+        st.title(heading(run), anchor=False, help=explain("ipc", "distillation") if run.kind == "distill" else None)
         active = run.status in ACTIVE
         st.fragment(panel, run_every=1.0 if active else None)(run.id, run.status if not active else "active")
     if run.status not in ACTIVE:
         exporting.training(run)
+    made = story(store(), run.id)
     if run.kind == "distill":
         inside_it(run, shown.step)
-    recent_runs(but=run.id)
-    made = story(store(), run.id)
-    if made.kind == "distill":
+    elif made.kind == "distill":
         how_it_works(made.spec["method"])
+    recent_runs(but=run.id)
     hiding.panel()
 
 
@@ -223,10 +226,12 @@ def panel(run_id: str, drawn_as: str) -> None:
     refusal()
     events = charts.history(store(), run.id)
     status(run, events)
+    hidden = guess.hides(run.id)
     if run.status not in ACTIVE:
-        final(run)
+        if not hidden:
+            final(run)
         afterwards(run)
-    curves(run, events)
+    curves(run, events, hidden)
 
 
 def status(run: Run, events: dict[str, list[Event]]) -> None:
@@ -287,12 +292,29 @@ def final(run: Run) -> None:
         )
         network = WORDS["network"].get(found["network"], found["network"])
         elsewhere = ", measured elsewhere" if found.get("imported") else ""
-        st.caption(f"{network}, {words.count(students, 'student')}, {found['protocol']} protocol{elsewhere}")
+        st.caption(
+            f"{network}, {words.count(students, 'student')}, {found['protocol']} protocol{elsewhere}",
+            help=explain("protocol", "seed"),
+        )
 
 
-def curves(run: Run, events: dict[str, list[Event]]) -> None:
+def curves(run: Run, events: dict[str, list[Event]], hidden: bool) -> None:
+    """Accuracy, unless it is ``hidden``, and loss over distilling time."""
     dark, ended = is_dark(), run.status not in ACTIVE
     renderer = "svg" if ended else "canvas"  # a canvas is cheaper to draw every second, an SVG can be saved
+    if not hidden:
+        accuracies(run, events, dark, ended, renderer)
+    if len(events["metric"]) > 1:
+        st.markdown("**Loss**", help="How far the synthetic images are from what the method wants; lower is better.")
+        st.echarts_chart(
+            charts.loss(events["metric"], dark), key="loss", height=110, renderer=renderer,
+            alt="Loss against seconds of distilling",
+        )  # fmt: skip
+        if ended:
+            take("loss", lambda: charts.losses(events["metric"]), f"{run.id}-loss")
+
+
+def accuracies(run: Run, events: dict[str, list[Event]], dark: bool, ended: bool, renderer: Any) -> None:
     measured = events["accuracy"]
     if measured or events["reference"] or run.status in ACTIVE and run.kind == "distill":
         st.markdown(
@@ -319,14 +341,6 @@ def curves(run: Run, events: dict[str, list[Event]]) -> None:
             )
         if ended:
             take("accuracy", lambda: charts.measurements(measured, events["reference"]), f"{run.id}-accuracy")
-    if len(events["metric"]) > 1:
-        st.markdown("**Loss**", help="How far the synthetic images are from what the method wants; lower is better.")
-        st.echarts_chart(
-            charts.loss(events["metric"], dark), key="loss", height=110, renderer=renderer,
-            alt="Loss against seconds of distilling",
-        )  # fmt: skip
-        if ended:
-            take("loss", lambda: charts.losses(events["metric"]), f"{run.id}-loss")
 
 
 def afterwards(run: Run) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
+from engine.glossary import explain
 from engine.methods import METHODS
 from engine.probes.desk import Desk, digest_of, question_of
 from engine.probes.specs import PROBES
@@ -44,6 +45,13 @@ LEADS = {
     "dataset; beside them, what transfer really reaches.",
     "fooling": "**Who fools whom?** Examples made to mislead one student are shown to the others. Networks that fail "
     "together go by the same things.",
+}
+TERMS = {  # of the glossary, for the “?” of a section
+    "shortcut": ("shortcut", "spurious-correlation"),
+    "subgroups": ("subgroup",),
+    "robustness": ("corruption", "adversarial"),
+    "transfer": ("transfer", "feature"),
+    "fooling": ("adversarial",),
 }
 OWN_WORDS = {
     "method": {m.id: m.name for m in METHODS.values()},
@@ -673,7 +681,7 @@ def page() -> None:
     now = state.robust
     section = one_of("What is asked", SECTIONS, "robust_section", now["section"], label_visibility="collapsed")
     now["section"] = section
-    st.markdown(LEADS[section])
+    st.markdown(LEADS[section], help=explain(*TERMS[section]))
 
     dataset, known, chosen = "", {}, []
     if section != "shortcut":

@@ -9,6 +9,7 @@ import streamlit as st
 
 from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
+from engine.glossary import explain
 from engine.runs.store import Run, Store
 from engine.spec import StudentSpec, build_spec
 from pages.components import address, form, reports, roles, student_form
@@ -171,7 +172,7 @@ def datasets(where: Store) -> list[str]:
 def training(where: Store) -> None:
     """The form and its button."""
     state = st.session_state
-    st.subheader("Train a student", anchor=False)
+    st.subheader("Train a student", anchor=False, help=explain("student", "teacher"))
     student_form.draw(where)
     if not roles.presenter():
         st.caption(roles.allowance())
@@ -337,7 +338,7 @@ def report(id: str, facts: Facts, name: str, dark: bool, others: list[str]) -> N
     st.subheader(name, anchor=False)
     right = round(facts["accuracy"] * facts["test_images"])
     number, about = st.columns([1, 4] if not others else [1, 2], gap="small", vertical_alignment="top")
-    number.metric("Test accuracy", f"{100 * facts['accuracy']:.1f} %")
+    number.metric("Test accuracy", f"{100 * facts['accuracy']:.1f} %", help=explain("test-accuracy"))
     with about:
         st.caption(
             f"{right:,} of {facts['test_images']:,} test images right. "

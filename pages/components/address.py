@@ -13,7 +13,9 @@ from engine.data.folder_check import printable
 from pages.components import roles
 from pages.components.shared import store
 
-KEPT = {"hide", "seminar"}  # keys that no page owns and that survive on every page
+# Keys that no page owns. Those kept come back even where a link leaves them out; those carried only survive that a page
+# rewrites its address, so that a link can end a tour.
+KEPT, CARRIED = {"hide", "seminar"}, {"tour", "reveal"}
 LATE = 5.0  # seconds in which a browser may still send the address before
 
 
@@ -43,13 +45,14 @@ def kept(key: str) -> str:
 
 def own() -> dict[str, str]:
     """The page's part of the address."""
-    return {key: value for key, value in st.query_params.to_dict().items() if key not in KEPT}
+    return {key: value for key, value in st.query_params.to_dict().items() if key not in KEPT | CARRIED}
 
 
 def replace(now: dict[str, str]) -> None:
     """Put another page's part into the address."""
     if own() != now:
-        st.query_params.from_dict({**now, **st.session_state.get("kept", {})})
+        carried = {key: value for key, value in st.query_params.to_dict().items() if key in CARRIED}
+        st.query_params.from_dict({**now, **carried, **st.session_state.get("kept", {})})
 
 
 def query() -> dict[str, str]:

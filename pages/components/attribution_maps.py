@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from engine.glossary import explain
 from engine.probes.attribution.specs import (
     METHOD_INFO,
     AttributionSpec,
@@ -168,7 +169,7 @@ def pixel_table(found: Answered) -> pd.DataFrame:
 
 def sanity(asked: dict[str, Any], students: list[str], known: dict[str, Facts], called: dict[str, str]) -> None:
     """The sanity check of one student's map."""
-    st.subheader("Sanity check", anchor=False)
+    st.subheader("Sanity check", anchor=False, help=explain("sanity-check"))
     fitting = {id: called[id] for id in students if not METHOD_INFO[asked["method"]].valid_for(known[id]["network"])}
     if st.session_state.attribution["check"] not in fitting:
         check(next(iter(fitting)))

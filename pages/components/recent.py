@@ -7,7 +7,7 @@ import time
 
 import streamlit as st
 
-from pages.components import hiding
+from pages.components import guess, hiding
 from pages.components.shared import store
 
 MOST = 8
@@ -18,7 +18,8 @@ def recent_runs(but: str = "") -> None:
     runs = [r for r in store().runs(kinds=("distill",), limit=50) if r.id != but and not r.gallery][:MOST]
     if not runs or hiding.hidden("recent"):
         return
-    evaluations = {e["run"]: e for e in store().evaluations([r.id for r in runs]) if e.get("split", "test") == "test"}
+    measured = [] if guess.hiding() else store().evaluations([r.id for r in runs])
+    evaluations = {e["run"]: e for e in measured if e.get("split", "test") == "test"}
     with st.container(key="recent"):
         st.subheader("Recent runs", anchor=False)
         for first in range(0, len(runs), 4):

@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.helpers import Server, evaluation, go, loaded_torch, overflow, seed_run, until
 
-PATHS = ("/", "/distil", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness")
+PATHS = ("/", "/distil", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness", "/terms")
 
 
 @pytest.fixture(scope="module", autouse=True)
