@@ -6,11 +6,13 @@ Streamlit's server imports this file once for ``app``, and executes it once more
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
+import sqlite3
+import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,17 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from engine.errors import Refused
 from engine.exports import EXPORTS, export
-from engine.faults import LOG, record
+from engine.faults import LOG, outside, record, scarce
 from engine.probes.desk import Desk
 from engine.runs.store import FINISHED, Event
 from pages.components.shared import answerer, executor, film, store
 
 ASSETS = Path(__file__).parent / "assets"
 OWN = "img-src 'self' data: blob:; media-src 'self' data: blob:; object-src 'none'; base-uri 'self'"
+BESIDE = (
+    "Another Limbeck works on this folder of runs, too: both show the same runs and take turns at what is queued, each "
+    "with a worker of its own"
+)
 STREAMED = ("layout", "frame", "metric", "status")
 closing = threading.Event()
 exporting = threading.BoundedSemaphore(2)
@@ -55,16 +61,21 @@ def show() -> None:
     ]
     st.logo(str(ASSETS / "logo.svg"), size="large")
     st.html(ASSETS / "app.css")
+    if sentence := scarce():
+        st.warning(sentence, icon=":material/hard_drive:")
     st.navigation(pages, position="top").run()
 
 
 def failed(error: Exception) -> bool:
-    """What a page shows in place of an error that nobody foresaw: where it is written down, and what to do."""
-    id = record(error, f"{st.context.url} {st.query_params.to_dict()}")
-    st.error(
-        f"Something went wrong inside (error {id}). Reload the page; if that does not help, open it without what "
-        f"follows the ? in its address. {LOG} in the folder of runs says more about {id}."
-    )
+    """What a page shows in place of an error: what to do, and where one that nobody foresaw is written down."""
+    sentence = str(error) if isinstance(error, Refused) else outside(error, "reload the page")
+    if not sentence:
+        id = record(error, f"{st.context.url} {st.query_params.to_dict()}")
+        sentence = (
+            f"Something went wrong inside (error {id}). Reload the page; if that does not help, open it without what "
+            f"follows the ? in its address. {LOG} in the folder of runs says more about {id}."
+        )
+    st.error(sentence)
     return True  # Streamlit shows nothing of its own
 
 
@@ -158,6 +169,8 @@ def _message(event: Event) -> str:
 
 async def broken(request: Request, error: Exception) -> Response:
     """The answer of a route that failed."""
+    if sentence := str(error) if isinstance(error, Refused) else outside(error):
+        return PlainTextResponse(sentence, 503, {"Retry-After": "5"})
     id = record(error, f"{request.method} {request.url}")
     return PlainTextResponse(f"Something went wrong inside; {LOG} of this server says where, under {id}.", 500)
 
@@ -180,18 +193,38 @@ class OwnPictures:
 # ---- the workers ----------------------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def lifespan(_: Any) -> AsyncIterator[None]:
     """One warm worker for as long as the server lives."""
     _end_streams_on_signals()
-    await run_in_threadpool(executor().start)
-    await run_in_threadpool(store().clean_uploads)
+    starting = threading.Thread(target=_start, name="limbeck-start", daemon=True)
+    starting.start()
+    await run_in_threadpool(starting.join, 5)
     try:
         yield
     finally:
         closing.set()
-        await run_in_threadpool(answerer().shutdown)
-        await run_in_threadpool(executor().shutdown)
+        await run_in_threadpool(starting.join, 5)
+        with contextlib.suppress(Refused, OSError, sqlite3.Error):  # there was no folder to keep runs in
+            await run_in_threadpool(answerer().shutdown)
+            await run_in_threadpool(executor().shutdown)
+
+
+def _start() -> None:
+    """Start the workers, as soon as the folder of runs allows it: until then the pages say what is in the way."""
+    told = ""
+    while not closing.is_set():
+        try:
+            others = store().servers()
+            executor().start()
+            if others:
+                print(f"{BESIDE} (process {', '.join(map(str, others))}).", file=sys.stderr, flush=True)
+            store().clean_uploads()
+            return
+        except (Refused, OSError, sqlite3.Error) as error:
+            if told != (told := str(error) if isinstance(error, Refused) else outside(error) or repr(error)):
+                print(told, file=sys.stderr, flush=True)
+        closing.wait(2)
 
 
 def _end_streams_on_signals() -> None:

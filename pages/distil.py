@@ -14,6 +14,7 @@ from engine.data.catalogue import availability
 from engine.errors import Refused
 from engine.estimate import estimate
 from engine.exports.facts import story
+from engine.faults import scarce
 from engine.methods import METHODS
 from engine.presets import PRESETS
 from engine.runs.store import Event, Run
@@ -207,7 +208,7 @@ def view(run: Run) -> None:
     with side, st.container(key="panel", gap="xsmall"):
         st.title(heading(run), anchor=False)
         active = run.status in ACTIVE
-        st.fragment(panel, run_every=1.0 if active else None)(run.id, run.status if not active else "active")
+        st.fragment(panel, run_every=1.0 if active else None)(run.id, outline(run))
     if run.status not in ACTIVE:
         exporting.training(run)
     if run.kind == "distill":
@@ -235,14 +236,15 @@ def waiting(run: Run) -> str:
     return {0: "Starting.", 1: "Waiting: one run before yours."}.get(ahead, f"Waiting: {ahead} runs before yours.")
 
 
-def panel(run_id: str, drawn_as: str) -> None:
+def outline(run: Run) -> tuple[str, bool]:
+    """What the page as a whole depends on: when it is another, all of it is drawn again."""
+    return "active" if run.status in ACTIVE else run.status, bool(scarce())
+
+
+def panel(run_id: str, drawn_as: tuple[str, bool]) -> None:
     """Status, controls, curves and the result. Only reads the store, since it is drawn every second."""
     run = store().run(run_id)
-    if (
-        run is None
-        or st.query_params.get("run") != run_id
-        or (run.status if run.status not in ACTIVE else "active") != drawn_as
-    ):
+    if run is None or st.query_params.get("run") != run_id or outline(run) != drawn_as:
         st.rerun()
     refusal()
     events = charts.history(store(), run.id)

@@ -25,9 +25,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from engine.errors import Refused
-from engine.home import limbeck_home
+from engine.home import aside, limbeck_home
 from engine.methods import METHODS
-from engine.runs.process import alive, signature
+from engine.runs.process import alive, here, signature
 from engine.spec import BASELINES
 
 STATUSES = ("queued", "running", "paused", "done", "stopped", "failed", "interrupted")
@@ -65,6 +65,11 @@ CREATE TABLE IF NOT EXISTS evaluations(
   id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, data TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS evaluations_run ON evaluations(run, id);
 """
+
+
+# A run joins the queue now, and behind all others also where the clock was put back.
+_LAST = "max(?, (SELECT COALESCE(max(queued), 0) FROM runs) + 1e-3)"
+SECOND_LOOK = 2.5  # seconds, in which a worker of another machine would write a heartbeat
 
 
 @dataclass(frozen=True)
@@ -125,29 +130,33 @@ class Store:
         run_id = _new_id(kind, dataset, values)
         folder = self.home / "runs" / run_id
         folder.mkdir(parents=True)
-        _write_aside(folder / "spec.json", json.dumps({"kind": kind, **values}, indent=1))
         now = time.time()
         status, message = ("queued", "Waiting for a free worker.") if pid is None else ("running", "Starting.")
-        with self._transaction() as db:
-            db.execute(
-                "INSERT INTO runs(id, kind, dataset, title, spec, status, message, created, queued, steps_total)"
-                " VALUES(?,?,?,?,?,?,?,?,?,?)",
-                (
-                    run_id,
-                    kind,
-                    dataset,
-                    title or default_title(kind, dataset, values, self._title_of(values.get("source", ""))),
-                    json.dumps(values),
-                    status,
-                    message,
-                    now,
-                    now,
-                    values.get("steps"),
-                ),
-            )
-            if pid is not None:
-                self._own(db, run_id, pid, now)
-            _append(db, run_id, [("status", 0, {"status": status, "message": message})])
+        try:
+            _write_aside(folder / "spec.json", json.dumps({"kind": kind, **values}, indent=1))
+            with self._transaction() as db:
+                db.execute(
+                    "INSERT INTO runs(id, kind, dataset, title, spec, status, message, created, queued, steps_total)"
+                    f" VALUES(?,?,?,?,?,?,?,?,{_LAST},?)",
+                    (
+                        run_id,
+                        kind,
+                        dataset,
+                        title or default_title(kind, dataset, values, self._title_of(values.get("source", ""))),
+                        json.dumps(values),
+                        status,
+                        message,
+                        now,
+                        now,
+                        values.get("steps"),
+                    ),
+                )
+                if pid is not None:
+                    self._own(db, run_id, pid, now)
+                _append(db, run_id, [("status", 0, {"status": status, "message": message})])
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return run_id
 
     def run(self, id: str) -> Run | None:
@@ -172,7 +181,7 @@ class Store:
                 wanted = list(wanted)
                 where.append(f"{column} IN ({','.join('?' * len(wanted))})")
                 values += wanted
-        query = f"SELECT * FROM runs WHERE {' AND '.join(where)} ORDER BY created DESC, rowid DESC LIMIT ?"
+        query = f"SELECT * FROM runs WHERE {' AND '.join(where)} ORDER BY rowid DESC LIMIT ?"  # clocks may jump back
         return [_run(row) for row in self._db().execute(query, (*values, limit))]
 
     def delete(self, id: str) -> None:
@@ -183,10 +192,10 @@ class Store:
                 raise Refused(f"Run {id} is {row['status']}; stop it before deleting it.")
             for table, column in (("runs", "id"), ("events", "run"), ("control", "run"), ("evaluations", "run")):
                 db.execute(f"DELETE FROM {table} WHERE {column} = ?", (id,))
-        aside = self.home / "runs" / f".deleted-{secrets.token_hex(4)}"
+        gone = self.home / "runs" / f".deleted-{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
-            os.replace(self.home / "runs" / id, aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(self.home / "runs" / id, gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
     def rename(self, id: str, title: str) -> None:
         """Call a run, and the student it trained, something else. ``Refused`` for what is no name."""
@@ -228,6 +237,11 @@ class Store:
         assert status in STATUSES, status
         with self._transaction() as db:
             self._announce(db, id, status, message, step, data)
+
+    def owner(self, id: str) -> tuple[int | None, str] | None:
+        """The process that a run belongs to, as its number and signature; None when there is no such run."""
+        row = self._db().execute("SELECT pid, worker FROM runs WHERE id = ?", (id,)).fetchone()
+        return row and (row["pid"], row["worker"])
 
     def heartbeat(self, id: str, pid: int) -> None:
         """The worker ``pid`` says that it is still at the run."""
@@ -287,16 +301,22 @@ class Store:
                 worker = json.loads(path.read_text())
                 if alive(worker["pid"], worker["worker"], None, 0.0):
                     found.append(worker)
-                else:
+                elif here(worker["worker"]):
                     path.unlink(missing_ok=True)
         return found
+
+    def servers(self) -> list[int]:
+        """The living processes that have workers for this store."""
+        return sorted({w["server"][0] for w in self.workers() if "server" in w and alive(*w["server"], None, 0.0)})
 
     @contextlib.contextmanager
     def present(self, machine: str) -> Iterator[None]:
         """While the block runs, this process counts among ``workers``."""
         path = self.home / "workers" / f"{os.getpid()}.json"
         path.parent.mkdir(exist_ok=True)
+        server = int(os.environ.get("LIMBECK_PARENT") or 0)
         facts = {"pid": os.getpid(), "worker": signature(os.getpid()), "machine": machine, "at": time.time()}
+        facts["server"] = [server, signature(server)]
         _write_aside(path, json.dumps(facts))
         try:
             yield
@@ -307,12 +327,17 @@ class Store:
         """Mark the runs whose worker is gone as interrupted; returns their ids."""
         now, found = time.time(), []
         query = "SELECT * FROM runs WHERE status IN ('running', 'paused') AND pid IS NOT NULL"
-        for row in self._db().execute(query).fetchall():
-            if alive(row["pid"], row["worker"], row["heartbeat"], now):
-                continue
+        gone = [
+            row
+            for row in self._db().execute(query).fetchall()
+            if not alive(row["pid"], row["worker"], row["heartbeat"], now)
+        ]
+        if not all(here(row["worker"]) for row in gone):
+            time.sleep(SECOND_LOOK)  # it may be the clock that jumped
+        for row in gone:
             with self._transaction() as db:
-                again = self._row(db, row["id"])
-                if (again["pid"], again["worker"], again["status"]) != (row["pid"], row["worker"], row["status"]):
+                again = db.execute("SELECT * FROM runs WHERE id = ?", (row["id"],)).fetchone()
+                if again is None or any(again[c] != row[c] for c in ("pid", "worker", "status", "heartbeat")):
                     continue
                 message = f"The worker went away. {resuming(row['kind'])}"
                 self._announce(db, row["id"], "interrupted", message, row["step"], {})
@@ -323,7 +348,11 @@ class Store:
         """Delete files that people uploaded more than ``days`` ago and that no run speaks of; returns their names."""
         gone = []
         for path in (self.home / "uploads").glob("*"):
-            if path.stat().st_mtime > time.time() - days * 86_400:
+            age = (time.time() - path.stat().st_mtime) / 86_400
+            if not 0 <= age <= 365:  # a clock was wrong, then or now: its days are counted from here
+                os.utime(path)
+                continue
+            if age < days:
                 continue
             if self._db().execute("SELECT 1 FROM runs WHERE instr(spec, ?) LIMIT 1", (path.name,)).fetchone():
                 continue
@@ -421,7 +450,7 @@ class Store:
                 if command == "stop":
                     db.execute("INSERT INTO control(run, command, at) VALUES(?,?,?)", (id, command, time.time()))
                 if status != "queued":
-                    db.execute("UPDATE runs SET queued = ? WHERE id = ?", (time.time(), id))
+                    db.execute(f"UPDATE runs SET queued = {_LAST} WHERE id = ?", (time.time(), id))
                     self._announce(db, id, "queued", "Waiting for a free worker.", row["step"], {})
 
     def adopt(self, id: str, pid: int) -> Run:
@@ -481,10 +510,11 @@ class Store:
         db.execute("BEGIN IMMEDIATE")
         try:
             yield db
+            db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:  # after some errors, a full disk's for one, SQLite has rolled back by itself
+                db.execute("ROLLBACK")
             raise
-        db.execute("COMMIT")
 
     def _row(self, db: sqlite3.Connection, id: str) -> sqlite3.Row:
         row = db.execute("SELECT * FROM runs WHERE id = ?", (id,)).fetchone() if _valid(id) else None
@@ -626,6 +656,5 @@ def _finite(value: Any) -> Any:
 
 
 def _write_aside(path: Path, content: str | bytes) -> None:
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    aside.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(aside, path)
+    with aside(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
