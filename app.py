@@ -31,7 +31,7 @@ from engine.exports import EXPORTS, export
 from engine.faults import LOG, outside, record, scarce
 from engine.probes.desk import Desk
 from engine.runs.store import FINISHED, Event
-from pages.components.shared import answerer, executor, film, store
+from pages.components.shared import answerer, executor, film, listening, pace, store
 
 ASSETS = Path(__file__).parent / "assets"
 OWN = "img-src 'self' data: blob:; media-src 'self' data: blob:; object-src 'none'; base-uri 'self'"
@@ -146,17 +146,24 @@ async def events(request: Request) -> Response:
 
     async def stream() -> AsyncIterator[str]:
         cursor, quiet, found = int(since), 0.0, rows
-        yield "retry: 1000\n\n"
-        while not closing.is_set() and not await request.is_disconnected():
-            for event in found:
-                cursor = event.id
-                yield _message(event)
-            quiet = 0.0 if found else quiet + 0.25
-            if quiet >= 10:
-                quiet = 0.0
-                yield ": keep-alive\n\n"
-            await asyncio.sleep(0.25)
-            found = await run_in_threadpool(store().events, run, cursor, STREAMED)
+        listening[run] += 1
+        try:
+            yield "retry: 1000\n\n"
+            while not closing.is_set() and not await request.is_disconnected():
+                pause = 0.25 * pace(run)
+                quiet = 0.0 if found else quiet + pause
+                if found:
+                    cursor = found[-1].id
+                    yield "".join(map(_message, found))
+                elif quiet >= 10:
+                    quiet = 0.0
+                    yield ": keep-alive\n\n"
+                await asyncio.sleep(pause)
+                found = await run_in_threadpool(store().events, run, cursor, STREAMED)
+        finally:
+            listening[run] -= 1
+            if not listening[run]:
+                del listening[run]
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)

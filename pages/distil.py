@@ -25,7 +25,7 @@ from pages.components import charts, drawing, exporting, inside
 from pages.components.form import form, read_address, set_values, write_address
 from pages.components.pieces import is_dark, take
 from pages.components.player import player
-from pages.components.shared import dataset_title, executor, store
+from pages.components.shared import dataset_title, executor, pace, store
 
 HEIGHT = "calc(100dvh - 5.4rem)"  # of the picture: the first screen without the navigation
 SPLIT = [2.05, 1]  # picture and controls
@@ -208,7 +208,8 @@ def view(run: Run) -> None:
     with side, st.container(key="panel", gap="xsmall"):
         st.title(heading(run), anchor=False)
         active = run.status in ACTIVE
-        st.fragment(panel, run_every=1.0 if active else None)(run.id, outline(run))
+        every = pace(run.id) if active else 0
+        st.fragment(panel, run_every=every or None)(run.id, outline(run), every)
     if run.status not in ACTIVE:
         exporting.training(run)
     if run.kind == "distill":
@@ -241,10 +242,12 @@ def outline(run: Run) -> tuple[str, bool]:
     return "active" if run.status in ACTIVE else run.status, bool(scarce())
 
 
-def panel(run_id: str, drawn_as: tuple[str, bool]) -> None:
-    """Status, controls, curves and the result. Only reads the store, since it is drawn every second."""
+def panel(run_id: str, drawn_as: tuple[str, bool], every: int) -> None:
+    """Status, controls, curves and the result. Only reads the store: it is drawn every ``every`` seconds."""
     run = store().run(run_id)
     if run is None or st.query_params.get("run") != run_id or outline(run) != drawn_as:
+        st.rerun()
+    if every and not every / 4 < pace(run_id) <= every:  # many have come, or gone
         st.rerun()
     refusal()
     events = charts.history(store(), run.id)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import math
 import threading
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from engine.runs.executor import LocalExecutor
 from engine.runs.store import Store
 from engine.words import dataset_title
 
-__all__ = ["answerer", "dataset_title", "desk", "executor", "film", "store"]
+__all__ = ["answerer", "dataset_title", "desk", "executor", "film", "listening", "pace", "store"]
 
+WATCHERS = 12  # of a run that are told of everything at once
+listening: Counter[str] = Counter()  # open event streams, by run
 _starting = threading.Lock()
 
 
@@ -50,6 +54,14 @@ def desk() -> Desk:
         if not answerer().started:
             answerer().start()
     return Desk()
+
+
+def pace(run: str) -> int:
+    """How many times as long as for one of them its watchers wait for news of a run: 1, or 2, 4, … for a room full.
+
+    What all of them together take from the machine that also computes the run stays the same.
+    """
+    return 2 ** max(0, round(math.log2(max(listening[run], 1) / WATCHERS)))
 
 
 def film(where: Store, run: str) -> dict[str, Any] | None:
