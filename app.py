@@ -28,7 +28,7 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from engine.errors import Refused
 from engine.exports import EXPORTS, export
-from engine.faults import LOG, outside, record, scarce
+from engine.faults import LOG, hindrance, outside, record
 from engine.probes.desk import Desk
 from engine.runs.store import FINISHED, Event
 from pages.components.shared import answerer, executor, film, listening, pace, store
@@ -61,7 +61,7 @@ def show() -> None:
     ]
     st.logo(str(ASSETS / "logo.svg"), size="large")
     st.html(ASSETS / "app.css")
-    if sentence := scarce():
+    if sentence := hindrance():
         st.warning(sentence, icon=":material/hard_drive:")
     st.navigation(pages, position="top").run()
 
@@ -206,7 +206,7 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
     _end_streams_on_signals()
     starting = threading.Thread(target=_start, name="limbeck-start", daemon=True)
     starting.start()
-    await run_in_threadpool(starting.join, 5)
+    await run_in_threadpool(starting.join, 2)
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import secrets
 import shutil
 import sqlite3
@@ -21,6 +22,7 @@ from engine.home import limbeck_home
 LOG = "errors.log"
 LOG_LIMIT = 5_000_000  # bytes after which it starts afresh
 LONGEST = 50_000  # characters of one error
+ANOTHER = "Change that, or set LIMBECK_HOME to another folder."
 SCARCE = 50_000_000  # bytes left on a disk that is as good as full
 
 
@@ -54,12 +56,15 @@ def outside(error: BaseException, then: str = "try again") -> str:
     return ""
 
 
-def scarce() -> str:
-    """A sentence when hardly anything fits on the disk of the runs any more; empty else."""
-    free = _free()
-    return (
-        f"Only {free / 1e6:.0f} MB are free on the disk that holds the runs: free some space." if free < SCARCE else ""
-    )
+def hindrance() -> str:
+    """What keeps runs from being written where they are kept, as a sentence; empty when nothing does."""
+    with contextlib.suppress(Refused):  # whoever needs the folder hears about that
+        home = limbeck_home()
+        if not os.access(home, os.W_OK):
+            return f"Nothing can be computed, as the folder of runs, “{home}”, cannot be written. {ANOTHER}"
+        if _free() < SCARCE:
+            return f"Only {_free() / 1e6:.0f} MB are free on the disk that holds the runs: free some space."
+    return ""
 
 
 def record(error: BaseException, doing: str) -> str:

@@ -14,7 +14,7 @@ from engine.data.catalogue import availability
 from engine.errors import Refused
 from engine.estimate import estimate
 from engine.exports.facts import story
-from engine.faults import scarce
+from engine.faults import hindrance
 from engine.methods import METHODS
 from engine.presets import PRESETS
 from engine.runs.store import Event, Run
@@ -239,7 +239,7 @@ def waiting(run: Run) -> str:
 
 def outline(run: Run) -> tuple[str, bool]:
     """What the page as a whole depends on: when it is another, all of it is drawn again."""
-    return "active" if run.status in ACTIVE else run.status, bool(scarce())
+    return "active" if run.status in ACTIVE else run.status, bool(hindrance())
 
 
 def panel(run_id: str, drawn_as: tuple[str, bool], every: int) -> None:

@@ -24,7 +24,7 @@ from PIL import Image
 
 from engine.accel import Accel, give_memory_back, pick_accel
 from engine.errors import Refused
-from engine.faults import outside, scarce
+from engine.faults import hindrance, outside
 from engine.probes.desk import Answer, Cancelled, Desk, find, write_json
 from engine.probes.specs import PROBES
 from engine.runs.process import signature
@@ -125,7 +125,7 @@ def main() -> int:
             work_out(desk, store, waiting[0])
             desk.prune()
             give_memory_back()
-            if scarce():
+            if hindrance():
                 leaving.wait(2.0)
         else:
             leaving.wait(0.05)
