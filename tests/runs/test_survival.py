@@ -292,7 +292,7 @@ def test_a_worker_of_another_machine_is_not_taken_for_dead_by_a_jump(store, monk
         while not ended.wait(0.05):
             store.heartbeat(id, 1)
 
-    heart = threading.Thread(target=beat)
+    heart = threading.Thread(target=beat, daemon=True)
     heart.start()
     assert store.sweep() == []
     ended.set()
