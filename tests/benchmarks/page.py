@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -55,7 +54,7 @@ def serve(home: Path, warm: float = 45) -> tuple[subprocess.Popen[bytes], str]:
     )
     url, store = f"http://127.0.0.1:{port}", Store(home)
     while True:
-        with contextlib.suppress(URLError, ConnectionError):
+        with contextlib.suppress(OSError):  # not listening yet, or too busy to answer in time
             if urlopen(f"{url}/_stcore/health", timeout=5).read() == b"ok" and store.workers():
                 time.sleep(warm)  # the worker reads the datasets of the presets ahead
                 return process, url
