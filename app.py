@@ -6,11 +6,13 @@ Streamlit's server imports this file once for ``app``, and executes it once more
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
+import sqlite3
+import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +36,21 @@ from streamlit.runtime.pages_manager import PagesManager
 from engine import gallery
 from engine.errors import Refused
 from engine.exports import EXPORTS, export
-from engine.faults import LOG, record
+from engine.faults import LOG, hindrance, outside, record
 from engine.probes.desk import Desk
 from engine.runs.store import FINISHED, Event
 from pages.components import address, hiding, roles, room, tour
 from pages.components.form import KEYS
 from pages.components.pieces import is_big
 from pages.components.room import closing
-from pages.components.shared import answerer, executor, film, store
+from pages.components.shared import answerer, executor, film, listening, pace, store
 
 ASSETS = Path(__file__).parent / "assets"
 OWN = "img-src 'self' data: blob:; media-src 'self' data: blob:; object-src 'none'; base-uri 'self'"
+BESIDE = (
+    "Another Limbeck works on this folder of runs, too: both show the same runs and take turns at what is queued, each "
+    "with a worker of its own"
+)
 STREAMED = ("layout", "frame", "metric", "status")
 exporting = threading.BoundedSemaphore(2)
 
@@ -72,6 +78,8 @@ def show() -> None:
     if is_big():
         st.html(ASSETS / "seminar.css")
     page = st.navigation(pages, position="hidden" if hiding.hidden("pages") else "top")
+    if sentence := hindrance():
+        st.warning(sentence, icon=":material/hard_drive:")
     room.take_part(page, pages)
     tour.card(page.url_path)
     page.run()
@@ -79,15 +87,15 @@ def show() -> None:
 
 
 def failed(error: Exception) -> bool:
-    """What a page shows in place of an error that nobody foresaw: where it is written down, and what to do."""
-    if isinstance(error, Refused):
-        st.error(str(error))
-        return True
-    id = record(error, f"{st.context.url} {st.query_params.to_dict()}")
-    st.error(
-        f"Something went wrong inside (error {id}). Reload the page; if that does not help, open it without what "
-        f"follows the ? in its address. {LOG} in the folder of runs says more about {id}."
-    )
+    """What a page shows in place of an error: what to do, and where one that nobody foresaw is written down."""
+    sentence = str(error) if isinstance(error, Refused) else outside(error, "reload the page")
+    if not sentence:
+        id = record(error, f"{st.context.url} {st.query_params.to_dict()}")
+        sentence = (
+            f"Something went wrong inside (error {id}). Reload the page; if that does not help, open it without what "
+            f"follows the ? in its address. {LOG} in the folder of runs says more about {id}."
+        )
+    st.error(sentence)
     return True  # Streamlit shows nothing of its own
 
 
@@ -161,17 +169,24 @@ async def events(request: Request) -> Response:
 
     async def stream() -> AsyncIterator[str]:
         cursor, quiet, found = int(since), 0.0, rows
-        yield "retry: 1000\n\n"
-        while not closing.is_set() and not await request.is_disconnected():
-            for event in found:
-                cursor = event.id
-                yield _message(event)
-            quiet = 0.0 if found else quiet + 0.25
-            if quiet >= 10:
-                quiet = 0.0
-                yield ": keep-alive\n\n"
-            await asyncio.sleep(0.25)
-            found = await run_in_threadpool(store().events, run, cursor, STREAMED)
+        listening[run] += 1
+        try:
+            yield "retry: 1000\n\n"
+            while not closing.is_set() and not await request.is_disconnected():
+                pause = 0.25 * pace(run)
+                quiet = 0.0 if found else quiet + pause
+                if found:
+                    cursor = found[-1].id
+                    yield "".join(map(_message, found))
+                elif quiet >= 10:
+                    quiet = 0.0
+                    yield ": keep-alive\n\n"
+                await asyncio.sleep(pause)
+                found = await run_in_threadpool(store().events, run, cursor, STREAMED)
+        finally:
+            listening[run] -= 1
+            if not listening[run]:
+                del listening[run]
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
@@ -184,6 +199,8 @@ def _message(event: Event) -> str:
 
 async def broken(request: Request, error: Exception) -> Response:
     """The answer of a route that failed."""
+    if sentence := str(error) if isinstance(error, Refused) else outside(error):
+        return PlainTextResponse(sentence, 503, {"Retry-After": "5"})
     id = record(error, f"{request.method} {request.url}")
     return PlainTextResponse(f"Something went wrong inside; {LOG} of this server says where, under {id}.", 500)
 
@@ -220,19 +237,39 @@ class OwnPictures:
 # ---- the workers ----------------------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def lifespan(_: Any) -> AsyncIterator[None]:
     """The gallery's runs, and one warm worker for as long as the server lives."""
     _end_streams_on_signals()
-    await run_in_threadpool(executor().start)
-    gallery.start(store())
-    await run_in_threadpool(store().clean_uploads)
+    starting = threading.Thread(target=_start, name="limbeck-start", daemon=True)
+    starting.start()
+    await run_in_threadpool(starting.join, 2)
     try:
         yield
     finally:
         closing.set()
-        await run_in_threadpool(answerer().shutdown)
-        await run_in_threadpool(executor().shutdown)
+        await run_in_threadpool(starting.join, 5)
+        with contextlib.suppress(Refused, OSError, sqlite3.Error):  # there was no folder to keep runs in
+            await run_in_threadpool(answerer().shutdown)
+            await run_in_threadpool(executor().shutdown)
+
+
+def _start() -> None:
+    """Start the workers, as soon as the folder of runs allows it: until then the pages say what is in the way."""
+    told = ""
+    while not closing.is_set():
+        try:
+            others = store().servers()
+            executor().start()
+            if others:
+                print(f"{BESIDE} (process {', '.join(map(str, others))}).", file=sys.stderr, flush=True)
+            gallery.start(store())
+            store().clean_uploads()
+            return
+        except (Refused, OSError, sqlite3.Error) as error:
+            if told != (told := str(error) if isinstance(error, Refused) else outside(error) or repr(error)):
+                print(told, file=sys.stderr, flush=True)
+        closing.wait(2)
 
 
 def _end_streams_on_signals() -> None:

@@ -468,7 +468,11 @@ class Player {
         this.setPlaying(true);
       }
     }
-    this.show();
+    // Events come in bursts, the more of them the more people watch: only what the last one brought is fetched.
+    this.due ??= setTimeout(() => {
+      this.due = null;
+      this.show();
+    });
   }
 
   follow() {
@@ -800,6 +804,7 @@ class Player {
 
   close() {
     clearTimeout(this.timer);
+    clearTimeout(this.due);
     clearTimeout(this.speaking);
     this.playing = false;
     this.sizes.disconnect();

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import Refused
-from engine.faults import LOG, record
-from engine.home import limbeck_home
+from engine.faults import LOG, outside, record
+from engine.home import aside, limbeck_home
 from engine.methods import METHODS
 from engine.probes.specs import PROBES
 from engine.spec import BASELINES, SPECS, build_spec
@@ -49,10 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # “… | head” closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:  # a mistake of ours: the sentence for people, the rest for whoever repairs it
-        id = record(error, f"{arguments}")
-        where = f"{LOG} in {limbeck_home()} says where, under {id}"
-        print(f"Something went wrong inside ({type(error).__name__}); {where}.", file=sys.stderr)
+    except Exception as error:
+        sentence = outside(error)
+        if not sentence:  # a mistake of ours: the sentence for people, the rest for whoever repairs it
+            where = f"{LOG} in {limbeck_home()} says where, under {record(error, f'{arguments}')}"
+            sentence = f"Something went wrong inside ({type(error).__name__}); {where}."
+        print("".join(c if c.isprintable() else "?" for c in sentence), file=sys.stderr)
         return 2
     return 0
 
@@ -766,12 +768,10 @@ def _write_set(synthetic: Any, folder: Path, out: Path) -> None:
 
 def _write_aside(out: Path, content: bytes) -> None:
     """A file aside, then renamed, so that nobody finds half of one."""
-    part = out.with_name(f".{out.name}.part")
     try:
-        part.write_bytes(content)
-        os.replace(part, out)
+        with aside(out) as part:
+            part.write_bytes(content)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise Refused(f"{out.name} cannot be written ({error.strerror}); choose another place.") from None
 
 

@@ -8,10 +8,8 @@ limited before anything is read.
 from __future__ import annotations
 
 import io
-import os
 import pickletools
 import re
-import uuid
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +23,7 @@ from engine.data.base import Dataset
 from engine.data.folder_check import MAX_RATIO, RATIO_FROM, open_zip, read_member
 from engine.errors import Refused
 from engine.exports.setzip import export_zip
+from engine.home import aside
 from engine.synthetic import MAX_IMAGES, SyntheticSet
 
 __all__ = ["export_pt", "export_zip", "import_pt"]
@@ -124,14 +123,14 @@ def export_pt(synthetic: SyntheticSet, path: Path) -> None:
     """
     synthetic = synthetic.decoded()
     images = synthetic.zca.unwhiten(synthetic.images) if synthetic.zca else synthetic.images
-    aside = path.with_name(f".{uuid.uuid4().hex}.pt")  # torch wants a name before the last dot
     try:
-        torch.save((images.detach().cpu().contiguous().clone(), synthetic.labels.detach().cpu().clone()), aside)
-        os.replace(aside, path)
+        with aside(path) as part, part.open("wb") as file:
+            torch.save((images.detach().cpu().contiguous().clone(), synthetic.labels.detach().cpu().clone()), file)
     except (OSError, RuntimeError) as error:
-        aside.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or "the folder is missing"
-        raise Refused(f"{path.name} cannot be written ({reason}); choose another place.") from None
+        reason = error if isinstance(error, OSError) else error.__context__  # what stopped torch's writer
+        if not isinstance(reason, OSError):
+            raise
+        raise Refused(f"{path.name} cannot be written ({reason.strerror}); choose another place.") from error
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------

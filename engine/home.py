@@ -1,6 +1,9 @@
 """Where things live on disk (torch-free)."""
 
+import contextlib
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from engine.errors import Refused
@@ -33,3 +36,19 @@ def cache_folder(name: str) -> Path:
     folder = limbeck_home() / "cache" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextlib.contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A hidden name beside ``path`` to write to. It becomes ``path`` when the block ends well, and is removed else.
+
+    Whoever reads ``path`` meanwhile, or after the writer was killed, finds the file as it was before; a disk that fills
+    gets back what was written.
+    """
+    part = path.with_name(f".{path.name[-60:]}.{secrets.token_hex(4)}")
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import uuid
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from torch import Tensor
 from engine.data.folder_check import printable
 from engine.errors import Refused
 from engine.formation import compose, decode
+from engine.home import aside
 from engine.spec import PROTOCOLS
 
 FORMAT = 1
@@ -266,11 +265,10 @@ class SyntheticSet:
                 "zca.centre": self.zca.centre,
             }
             meta["zca_base"] = self.zca.base
-        aside = folder / f".{uuid.uuid4().hex}"
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside)
-        os.replace(aside, folder / "synthetic.safetensors")
-        aside.write_text(json.dumps(meta, indent=1))
-        os.replace(aside, folder / "synthetic.json")
+        with aside(folder / "synthetic.safetensors") as part:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part)
+        with aside(folder / "synthetic.json") as part:
+            part.write_text(json.dumps(meta, indent=1))
         return folder
 
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from engine.data.catalogue import DATASETS, availability
 from engine.data.folder_check import FolderReport, Unreadable, check_folder, name_of, open_image, opened
 from engine.errors import Refused
-from engine.home import limbeck_home
+from engine.home import aside, limbeck_home
 from engine.runs.validate import check
 from engine.spec import ImportSpec, RunSpec, build_spec
 from engine.table import parameters
@@ -41,10 +41,9 @@ def keep(upload: IO[bytes] | None, name: str) -> Path | None:
     folder.mkdir(parents=True)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).stem).strip("-")[:60] or "images"
     path = folder / f"{stem}{re.sub('[^a-z0-9.]', '', Path(name).suffix.lower())[:8]}"
-    aside = folder / ".aside"
-    with aside.open("wb") as file:
+    with aside(path) as part, part.open("wb") as file:
         shutil.copyfileobj(upload, file)
-    return aside.rename(path)
+    return path
 
 
 def take_zip() -> None:

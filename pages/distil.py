@@ -12,6 +12,7 @@ from engine.data.catalogue import availability
 from engine.errors import Refused
 from engine.estimate import estimate
 from engine.exports.facts import story
+from engine.faults import hindrance
 from engine.glossary import explain
 from engine.methods import METHODS
 from engine.presets import PRESETS
@@ -24,7 +25,7 @@ from pages.components.form import form, read_address, set_values, write_address
 from pages.components.pieces import is_dark, take
 from pages.components.player import player
 from pages.components.recent import recent_runs
-from pages.components.shared import dataset_title, executor, store
+from pages.components.shared import dataset_title, executor, pace, store
 
 # The picture fills the first screen less the navigation and whatever stands at the lower edge.
 HEIGHT = "calc(100dvh - 5.4rem - var(--limbeck-bar, 0px) - var(--tour-room, 0px))"
@@ -185,7 +186,8 @@ def view(run: Run) -> None:
     with side, st.container(key="panel", gap="xsmall"):
         st.title(heading(run), anchor=False, help=explain("ipc", "distillation") if run.kind == "distill" else None)
         active = run.status in ACTIVE
-        st.fragment(panel, run_every=1.0 if active else None)(run.id, run.status if not active else "active")
+        every = pace(run.id) if active else 0
+        st.fragment(panel, run_every=every or None)(run.id, outline(run), every)
     if run.status not in ACTIVE:
         exporting.training(run)
     made = story(store(), run.id)
@@ -214,14 +216,17 @@ def waiting(run: Run) -> str:
     return {0: "Starting.", 1: "Waiting: one run before yours."}.get(ahead, f"Waiting: {ahead} runs before yours.")
 
 
-def panel(run_id: str, drawn_as: str) -> None:
-    """Status, controls, curves and the result. Only reads the store, since it is drawn every second."""
+def outline(run: Run) -> tuple[str, bool]:
+    """What the page as a whole depends on: when it is another, all of it is drawn again."""
+    return "active" if run.status in ACTIVE else run.status, bool(hindrance())
+
+
+def panel(run_id: str, drawn_as: tuple[str, bool], every: int) -> None:
+    """Status, controls, curves and the result. Only reads the store: it is drawn every ``every`` seconds."""
     run = store().run(run_id)
-    if (
-        run is None
-        or st.query_params.get("run") != run_id
-        or (run.status if run.status not in ACTIVE else "active") != drawn_as
-    ):
+    if run is None or st.query_params.get("run") != run_id or outline(run) != drawn_as:
+        st.rerun()
+    if every and not every / 4 < pace(run_id) <= every:  # many have come, or gone
         st.rerun()
     refusal()
     events = charts.history(store(), run.id)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -13,7 +11,7 @@ from torch import Tensor
 
 from engine.accel import Accel
 from engine.data.base import Dataset
-from engine.home import cache_folder
+from engine.home import aside, cache_folder
 
 KEPT_FILES = 6
 
@@ -39,9 +37,8 @@ def kept(path: Path) -> dict[str, Tensor] | None:
 
 def keep(tensors: dict[str, Tensor], path: Path) -> None:
     """Write aside and rename; of more than a few files, drop those unused for longest."""
-    aside = path.with_name(f".{uuid.uuid4().hex}")
-    save_file(tensors, aside)
-    os.replace(aside, path)
+    with aside(path) as part:
+        save_file(tensors, part)
     files = sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
     for file in files[:-KEPT_FILES]:
         file.unlink(missing_ok=True)

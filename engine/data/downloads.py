@@ -10,7 +10,6 @@ import os
 import tarfile
 import tempfile
 import urllib.request
-import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,7 @@ from engine.data.base import Dataset
 from engine.data.catalogue import CIFAR10_ZIP, DATASETS, Progress, availability, download_folder, locate
 from engine.data.folder_check import open_zip, read_member, safe_members
 from engine.errors import Refused
-from engine.home import cache_folder
+from engine.home import aside, cache_folder
 
 SOURCES: dict[str, Any] = {
     "mnist": datasets.MNIST,
@@ -127,9 +126,8 @@ def _cifar10_zip(path: Path, progress: Progress | None) -> list[tuple[Tensor, Te
                             progress(done / total, "Decoding CIFAR-10.")
                 out[f"{split}.images"] = torch.from_numpy(np.concatenate(decoded)).permute(0, 3, 1, 2).contiguous()
                 out[f"{split}.labels"] = torch.tensor([c for c, _ in found])
-    aside = cache.with_name(f".{uuid.uuid4().hex}")
-    save_file(out, aside)
-    os.replace(aside, cache)
+    with aside(cache) as part:
+        save_file(out, part)
     return [(out[f"{split}.images"], out[f"{split}.labels"]) for split in splits]
 
 

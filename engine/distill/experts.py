@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +27,7 @@ from engine.accel import Accel
 from engine.data.base import Dataset
 from engine.distill.images import network_key
 from engine.errors import Refused
-from engine.home import cache_folder
+from engine.home import aside, cache_folder
 from engine.methods import MTTParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
@@ -208,9 +206,8 @@ class Experts:
         for left in self.folder.glob(".*"):  # what a killed writer left an hour ago or more
             if time.time() - left.stat().st_mtime > 3600:
                 left.unlink(missing_ok=True)
-        aside = self.folder / f".{uuid.uuid4().hex}"
-        save_file(tensors, aside, {"about": json.dumps(self.about)})
-        os.replace(aside, self._path(expert, "" if whole else ".part"))
+        with aside(self._path(expert, "" if whole else ".part")) as part:
+            save_file(tensors, part, {"about": json.dumps(self.about)})
         if whole:
             self._path(expert, ".part").unlink(missing_ok=True)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.data.base import Dataset
 from engine.errors import Refused
 from engine.formation import compose
-from engine.home import cache_folder
+from engine.home import aside, cache_folder
 from engine.spec import RunSpec
 from engine.synthetic import ZCA, SyntheticSet, fit_zca
 
@@ -59,11 +59,9 @@ def whitening(data: Dataset) -> ZCA:
         kept = load_file(path)
         return ZCA(kept["components"], kept["gains"], float(kept["base"]), kept["centre"])
     zca = fit_zca(images)
-    aside = path.with_suffix(f".{torch.randint(2**31, (1,), generator=torch.Generator()).item()}")
-    save_file(
-        {"components": zca.components, "gains": zca.gains, "base": torch.tensor(zca.base), "centre": zca.centre}, aside
-    )
-    aside.replace(path)
+    kept = {"components": zca.components, "gains": zca.gains, "base": torch.tensor(zca.base), "centre": zca.centre}
+    with aside(path) as part:
+        save_file(kept, part)
     return zca
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from engine.accel import Accel, seeded
 from engine.data.base import Dataset
 from engine.errors import Refused
-from engine.home import cache_folder
+from engine.home import aside, cache_folder
 from engine.networks import make_network
 from engine.students.course import misfit
 from engine.synthetic import Start
@@ -65,9 +64,8 @@ def pretrained(build: Build, source: Dataset, steps: int, seed: int, accel: Acce
         return network
     learned = _train(build, source, steps, seed, accel)
     network.load_state_dict({k: v.cpu() for k, v in learned.state_dict().items()})
-    aside = path.with_name(f".{uuid.uuid4().hex}")
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, aside)
-    aside.replace(path)
+    with aside(path) as part:
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, part)
     return network
 
 

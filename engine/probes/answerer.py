@@ -6,6 +6,7 @@ without which it ends.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -23,6 +24,7 @@ from PIL import Image
 
 from engine.accel import Accel, give_memory_back, pick_accel
 from engine.errors import Refused
+from engine.faults import hindrance, outside
 from engine.probes.desk import Answer, Cancelled, Desk, find, write_json
 from engine.probes.specs import PROBES
 from engine.runs.process import signature
@@ -76,9 +78,9 @@ def work_out(desk: Desk, store: Store, digest: str, told: Callable[[float, str],
             write_json(folder / "state.json", {**me, "progress": fraction, "message": sentence})
 
     me = {"pid": os.getpid(), "worker": signature(os.getpid())}
-    write_json(folder / "state.json", {**me, "progress": 0.0, "message": "Starting."})
     began = time.perf_counter()
     try:
+        write_json(folder / "state.json", {**me, "progress": 0.0, "message": "Starting."})
         question = desk.question(digest)
         probe = find(PROBES, question["probe"])
         spec = build_spec(probe.spec, **question["spec"])
@@ -89,15 +91,21 @@ def work_out(desk: Desk, store: Store, digest: str, told: Callable[[float, str],
     except Cancelled:
         return "Cancelled."
     except Refused as refusal:
-        sentence = str(refusal)
+        sentence = outside(refusal) or str(refusal)
     except Exception as error:
-        (folder / "log.txt").write_text(traceback.format_exc())
-        sentence = f"Something went wrong inside the probe ({type(error).__name__}); log.txt in {folder} says where."
+        with contextlib.suppress(OSError):
+            (folder / "log.txt").write_text(traceback.format_exc())
+        sentence = outside(error)
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
             sentence = "There was not enough memory. Try fewer images."
+        elif not sentence:
+            sentence = (
+                f"Something went wrong inside the probe ({type(error).__name__}); log.txt in {folder} says where."
+            )
     finally:
         (folder / "state.json").unlink(missing_ok=True)
-    write_json(folder / "refusal.json", {"sentence": sentence})
+    with contextlib.suppress(OSError):  # a full disk: the question stays where it was, and is tried again
+        write_json(folder / "refusal.json", {"sentence": sentence})
     return sentence
 
 
@@ -117,6 +125,8 @@ def main() -> int:
             work_out(desk, store, waiting[0])
             desk.prune()
             give_memory_back()
+            if hindrance():
+                leaving.wait(2.0)
         else:
             leaving.wait(0.05)
     return 0

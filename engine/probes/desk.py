@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
-import secrets
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -23,7 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from engine.errors import Refused
-from engine.home import limbeck_home
+from engine.home import aside, limbeck_home
 from engine.runs.process import alive
 
 VERSION = 1  # raise it when answers mean something else than those kept before
@@ -159,9 +157,8 @@ def digest_of(question: dict[str, Any]) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON aside, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    aside.write_text(json.dumps(value))
-    os.replace(aside, path)
+    with aside(path) as part:
+        part.write_text(json.dumps(value))
 
 
 def read_json(path: Path) -> Any:

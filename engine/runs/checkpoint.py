@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from engine.home import aside
 
 FORMAT = 1
 
@@ -15,12 +16,10 @@ FORMAT = 1
 def save(folder: Path, step: int, state: dict[str, Any]) -> None:
     """Write the checkpoint of ``step`` into ``folder`` and forget all but the last two."""
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{secrets.token_hex(6)}"
-    with aside.open("wb") as file:
+    with aside(folder / f"{step:09d}.pt") as part, part.open("wb") as file:
         torch.save({"format": FORMAT, "step": step, **state}, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(aside, folder / f"{step:09d}.pt")
     for path in _all(folder)[2:]:
         path.unlink(missing_ok=True)
     for path in folder.glob(".*"):  # what a killed writer left

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ from typing import IO
 
 from pydantic import BaseModel
 
+from engine.faults import outside
 from engine.runs.store import Run, Store
 
 log = logging.getLogger("limbeck.executor")
@@ -94,16 +97,20 @@ class LocalExecutor:
                 _signal(worker, signal.SIGKILL, group=True)
                 worker.wait()
             self._workers = [None] * self.slots
-        self.store.sweep()
+        with contextlib.suppress(OSError, sqlite3.Error):  # whoever comes next finds what is left of them
+            self.store.sweep()
 
     # ---- inside ----
 
     def _keep_watching(self) -> None:
+        told = ""
         while not self._closing.wait(1.0):
             try:
                 self._watch()
-            except Exception:  # a full disk or a locked store must not end the watch
-                log.exception("watching the workers")
+                told = ""
+            except Exception as error:  # a full disk or a locked store must not end the watch
+                if told != (told := outside(error) or repr(error)):
+                    log.error("The workers cannot be watched over. %s", told)
 
     def _watch(self) -> None:
         with self._lock:

@@ -30,6 +30,10 @@ class Left(Exception):
     """The process was told to end while the run was going."""
 
 
+class Lost(Exception):
+    """The run belongs to another process now: this one was taken for dead."""
+
+
 class Job:
     """A claimed run. ``leaving`` is set when the process shall end; ``shares``: whether a paused run makes room for
     queued ones (a worker's does, a command line's does not)."""
@@ -40,6 +44,7 @@ class Job:
         self.shares = shares
         self.folder = store.folder(run.id)
         self.stop_asked = False
+        self._owner = store.owner(run.id)
         self._asked = 0.0
         self._told: dict[str, float] = {}
 
@@ -67,7 +72,7 @@ class Job:
         """Hear commands; True once the run shall stop. Waits here while the run is paused.
 
         ``save`` is called before anything that may be the last this process does with the run. Raises ``Released``,
-        ``GaveWay`` or ``Left``.
+        ``GaveWay``, ``Left`` or ``Lost``.
         """
         if self.leaving.is_set():
             self._leave(save)
@@ -75,6 +80,7 @@ class Job:
         if self.stop_asked or now - self._asked < 0.05:
             return self.stop_asked
         self._asked = now
+        self._check_owner()
         for command in self.store.pending(self.id):
             if command == "stop":
                 self.stop_asked = True
@@ -92,6 +98,7 @@ class Job:
         while True:
             if self.leaving.is_set():
                 self._leave(None)
+            self._check_owner()
             for command in self.store.pending(self.id):
                 if command == "pause":
                     continue
@@ -101,6 +108,11 @@ class Job:
             if self.shares and self.store.queue_length(viewers=False) and self.store.release(self.id):
                 raise Released
             time.sleep(0.1)
+
+    def _check_owner(self) -> None:
+        """A machine that slept wakes up in the middle of a run that others have given up, or even taken over."""
+        if self.store.owner(self.id) != self._owner:
+            raise Lost
 
     def _leave(self, save: Callable[[], None] | None) -> None:
         if save:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import secrets
 import statistics
 import time
 from collections.abc import Callable, Generator
@@ -18,7 +16,7 @@ import torch
 from engine import baselines, students
 from engine.accel import Accel
 from engine.data.base import Dataset
-from engine.home import cache_folder
+from engine.home import aside, cache_folder
 from engine.methods import METHODS
 from engine.runs.job import Job
 from engine.spec import RunSpec
@@ -170,10 +168,8 @@ class Live:
             "draws": draws,
         }
         self._tell(event)
-        path = self._path(kind)
-        aside = path.with_name(f".{secrets.token_hex(6)}")
-        aside.write_text(json.dumps(event))
-        os.replace(aside, path)
+        with aside(self._path(kind)) as part:
+            part.write_text(json.dumps(event))
 
     def _tell(self, event: dict[str, Any]) -> None:
         self.job.store.append(self.job.id, [("reference", 0, event)])

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 
@@ -22,18 +23,36 @@ def birth(pid: int) -> str:
     return str(pid)
 
 
+@cache
+def machine() -> str:
+    """This machine, or rather its process table, as an opaque string without a slash.
+
+    The name of a machine changes with the network it is in, and containers may share one.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}-{os.readlink('/proc/self/ns/pid')}".replace("/", "-")
+    except OSError:
+        return socket.gethostname()
+
+
 def signature(pid: int) -> str:
     """Machine and birth of a process: with its number, enough to recognise it later."""
-    return f"{socket.gethostname()}/{birth(pid)}"
+    return f"{machine()}/{birth(pid)}"
+
+
+def here(known: str) -> bool:
+    """Whether a signature is that of a process of this machine."""
+    return known.rpartition("/")[0] == machine()
 
 
 def alive(pid: int | None, known: str, heartbeat: float | None, now: float) -> bool:
     """Whether the process that ``pid`` and ``signature`` described still lives.
 
     On this machine the process table decides at once; a process of another machine that shares the home folder counts
-    as gone when it has not written a heartbeat for 10 s.
+    as gone when it has not written a heartbeat for 10 s, by a clock that may have jumped.
     """
-    host, _, born = known.rpartition("/")
-    if host != socket.gethostname():
-        return heartbeat is not None and now - heartbeat <= 10
+    if not here(known):
+        return heartbeat is not None and abs(now - heartbeat) <= 10
+    born = known.rpartition("/")[2]
     return pid is not None and born != "" and birth(pid) == born

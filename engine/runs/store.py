@@ -25,9 +25,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from engine.errors import Refused
-from engine.home import limbeck_home
+from engine.home import aside, limbeck_home
 from engine.methods import METHODS
-from engine.runs.process import alive, signature
+from engine.runs.process import alive, here, signature
 from engine.spec import BASELINES
 
 STATUSES = ("queued", "running", "paused", "done", "stopped", "failed", "interrupted")
@@ -74,6 +74,11 @@ _NEXT = (
     " (SELECT 1 FROM runs WHERE status IN ('running', 'paused') AND pid IS NOT NULL))"
     " ORDER BY viewer != '', queued, rowid LIMIT 1"
 )
+
+
+# A run joins the queue now, and behind all others also where the clock was put back.
+_LAST = "max(?, (SELECT COALESCE(max(queued), 0) FROM runs) + 1e-3)"
+SECOND_LOOK = 2.5  # seconds, in which a worker of another machine would write a heartbeat
 
 
 @dataclass(frozen=True)
@@ -146,30 +151,34 @@ class Store:
         run_id = _new_id(kind, dataset, values)
         folder = self.home / "runs" / run_id
         folder.mkdir(parents=True)
-        _write_aside(folder / "spec.json", json.dumps({"kind": kind, **values}, indent=1))
         now = time.time()
         status, message = ("queued", "Waiting for a free worker.") if pid is None else ("running", "Starting.")
-        with self._transaction() as db:
-            db.execute(
-                "INSERT INTO runs(id, kind, dataset, title, spec, status, message, created, queued, steps_total,"
-                " viewer) VALUES(?,?,?,?,?,?,?,?,?,?,?)",
-                (
-                    run_id,
-                    kind,
-                    dataset,
-                    title or default_title(kind, dataset, values, self._title_of(values.get("source", ""))),
-                    json.dumps(values),
-                    status,
-                    message,
-                    now,
-                    now,
-                    values.get("steps"),
-                    viewer,
-                ),
-            )
-            if pid is not None:
-                self._own(db, run_id, pid, now)
-            _append(db, run_id, [("status", 0, {"status": status, "message": message})])
+        try:
+            _write_aside(folder / "spec.json", json.dumps({"kind": kind, **values}, indent=1))
+            with self._transaction() as db:
+                db.execute(
+                    "INSERT INTO runs(id, kind, dataset, title, spec, status, message, created, queued, steps_total,"
+                    f" viewer) VALUES(?,?,?,?,?,?,?,?,{_LAST},?,?)",
+                    (
+                        run_id,
+                        kind,
+                        dataset,
+                        title or default_title(kind, dataset, values, self._title_of(values.get("source", ""))),
+                        json.dumps(values),
+                        status,
+                        message,
+                        now,
+                        now,
+                        values.get("steps"),
+                        viewer,
+                    ),
+                )
+                if pid is not None:
+                    self._own(db, run_id, pid, now)
+                _append(db, run_id, [("status", 0, {"status": status, "message": message})])
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return run_id
 
     def run(self, id: str) -> Run | None:
@@ -194,7 +203,7 @@ class Store:
                 wanted = list(wanted)
                 where.append(f"{column} IN ({','.join('?' * len(wanted))})")
                 values += wanted
-        query = f"SELECT * FROM runs WHERE {' AND '.join(where)} ORDER BY created DESC, rowid DESC LIMIT ?"
+        query = f"SELECT * FROM runs WHERE {' AND '.join(where)} ORDER BY rowid DESC LIMIT ?"  # clocks may jump back
         return [_run(row) for row in self._db().execute(query, (*values, limit))]
 
     def delete(self, id: str) -> None:
@@ -204,10 +213,10 @@ class Store:
             if row["status"] in ("running", "paused") and _owned(row):
                 raise Refused(f"Run {id} is {row['status']}; stop it before deleting it.")
             _forget(db, id)
-        aside = self.home / "runs" / f".deleted-{secrets.token_hex(4)}"
+        gone = self.home / "runs" / f".deleted-{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
-            os.replace(self.home / "runs" / id, aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(self.home / "runs" / id, gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
     def install(
         self,
@@ -224,7 +233,7 @@ class Store:
         was deleted since. The run of an earlier version gives way, unless it was evaluated here or another run was
         made from it. ``folder``, in the home, becomes the run's. ``columns`` are those of its row that have no default.
         """
-        aside = self.home / "runs" / f".deleted-{secrets.token_hex(4)}"
+        former = self.home / "runs" / f".deleted-{secrets.token_hex(4)}"
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM installed WHERE id = ? AND mark = ?", (id, mark)).fetchone():
                 return False
@@ -241,9 +250,9 @@ class Store:
                 self._add_evaluation(db, id, evaluation)
             db.execute("INSERT OR REPLACE INTO installed(id, mark) VALUES(?,?)", (id, mark))
             with contextlib.suppress(FileNotFoundError):
-                os.replace(self.folder(id), aside)
+                os.replace(self.folder(id), former)
             os.replace(folder, self.folder(id))
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
         return True
 
     def installed(self) -> dict[str, str]:
@@ -293,6 +302,11 @@ class Store:
         assert status in STATUSES, status
         with self._transaction() as db:
             self._announce(db, id, status, message, step, data)
+
+    def owner(self, id: str) -> tuple[int | None, str] | None:
+        """The process that a run belongs to, as its number and signature; None when there is no such run."""
+        row = self._db().execute("SELECT pid, worker FROM runs WHERE id = ?", (id,)).fetchone()
+        return row and (row["pid"], row["worker"])
 
     def heartbeat(self, id: str, pid: int) -> None:
         """The worker ``pid`` says that it is still at the run."""
@@ -360,16 +374,22 @@ class Store:
                 worker = json.loads(path.read_text())
                 if alive(worker["pid"], worker["worker"], None, 0.0):
                     found.append(worker)
-                else:
+                elif here(worker["worker"]):
                     path.unlink(missing_ok=True)
         return found
+
+    def servers(self) -> list[int]:
+        """The living processes that have workers for this store."""
+        return sorted({w["server"][0] for w in self.workers() if "server" in w and alive(*w["server"], None, 0.0)})
 
     @contextlib.contextmanager
     def present(self, machine: str) -> Iterator[None]:
         """While the block runs, this process counts among ``workers``."""
         path = self.home / "workers" / f"{os.getpid()}.json"
         path.parent.mkdir(exist_ok=True)
+        server = int(os.environ.get("LIMBECK_PARENT") or 0)
         facts = {"pid": os.getpid(), "worker": signature(os.getpid()), "machine": machine, "at": time.time()}
+        facts["server"] = [server, signature(server)]
         _write_aside(path, json.dumps(facts))
         try:
             yield
@@ -380,12 +400,17 @@ class Store:
         """Mark the runs whose worker is gone as interrupted; returns their ids."""
         now, found = time.time(), []
         query = "SELECT * FROM runs WHERE status IN ('running', 'paused') AND pid IS NOT NULL"
-        for row in self._db().execute(query).fetchall():
-            if alive(row["pid"], row["worker"], row["heartbeat"], now):
-                continue
+        gone = [
+            row
+            for row in self._db().execute(query).fetchall()
+            if not alive(row["pid"], row["worker"], row["heartbeat"], now)
+        ]
+        if not all(here(row["worker"]) for row in gone):
+            time.sleep(SECOND_LOOK)  # it may be the clock that jumped
+        for row in gone:
             with self._transaction() as db:
-                again = self._row(db, row["id"])
-                if (again["pid"], again["worker"], again["status"]) != (row["pid"], row["worker"], row["status"]):
+                again = db.execute("SELECT * FROM runs WHERE id = ?", (row["id"],)).fetchone()
+                if again is None or any(again[c] != row[c] for c in ("pid", "worker", "status", "heartbeat")):
                     continue
                 message = f"The worker went away. {resuming(row['kind'])}"
                 self._announce(db, row["id"], "interrupted", message, row["step"], {})
@@ -396,7 +421,11 @@ class Store:
         """Delete files that people uploaded more than ``days`` ago and that no run speaks of; returns their names."""
         gone = []
         for path in (self.home / "uploads").glob("*"):
-            if path.stat().st_mtime > time.time() - days * 86_400:
+            age = (time.time() - path.stat().st_mtime) / 86_400
+            if not 0 <= age <= 365:  # a clock was wrong, then or now: its days are counted from here
+                os.utime(path)
+                continue
+            if age < days:
                 continue
             if self._db().execute("SELECT 1 FROM runs WHERE instr(spec, ?) LIMIT 1", (path.name,)).fetchone():
                 continue
@@ -494,7 +523,7 @@ class Store:
                 if command == "stop":
                     db.execute("INSERT INTO control(run, command, at) VALUES(?,?,?)", (id, command, time.time()))
                 if status != "queued":
-                    db.execute("UPDATE runs SET queued = ? WHERE id = ?", (time.time(), id))
+                    db.execute(f"UPDATE runs SET queued = {_LAST} WHERE id = ?", (time.time(), id))
                     self._announce(db, id, "queued", "Waiting for a free worker.", row["step"], {})
 
     def adopt(self, id: str, pid: int) -> Run:
@@ -559,10 +588,11 @@ class Store:
         db.execute("BEGIN IMMEDIATE")
         try:
             yield db
+            db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:  # after some errors, a full disk's for one, SQLite has rolled back by itself
+                db.execute("ROLLBACK")
             raise
-        db.execute("COMMIT")
 
     def _row(self, db: sqlite3.Connection, id: str) -> sqlite3.Row:
         row = db.execute("SELECT * FROM runs WHERE id = ?", (id,)).fetchone() if _valid(id) else None
@@ -720,6 +750,5 @@ def _finite(value: Any) -> Any:
 
 
 def _write_aside(path: Path, content: str | bytes) -> None:
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    aside.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(aside, path)
+    with aside(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -20,7 +20,7 @@ from engine.errors import Refused
 from engine.networks import parameter_count
 from engine.runs.evaluating import check_fit, saved_set
 from engine.runs.film import encode
-from engine.runs.job import Heart, Job, Stopped, read_data
+from engine.runs.job import Heart, Job, Lost, Stopped, read_data
 from engine.runs.store import FINISHED, Run, Store
 from engine.runs.validate import check_student
 from engine.spec import BASELINES, StudentSpec, build_spec
@@ -292,6 +292,8 @@ def teacher(store: Store, dataset: str, size: int, accel: Accel, tell: Hear, **n
     except Refused as refusal:
         store.announce(id, "failed", str(refusal))
         raise
+    except Lost:
+        raise Refused("Another process has taken over the training of the teacher network; ask again.") from None
     except BaseException:
         if _run(store, id).status not in FINISHED:
             store.announce(id, "interrupted", "The training was given up. Resume starts it over.")

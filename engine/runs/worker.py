@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable
@@ -23,12 +24,13 @@ from engine.accel import give_memory_back, pick_accel
 from engine.data.catalogue import availability, default_dataset
 from engine.distill.base import Diverged
 from engine.errors import Refused
+from engine.faults import outside
 from engine.networks import make_network
 from engine.presets import PRESETS
 from engine.runs import distil, evaluating, imports, ranking, softening, studying
 from engine.runs.executor import cores
 from engine.runs.film import encode
-from engine.runs.job import GaveWay, Heart, Job, Left, Released, Stopped
+from engine.runs.job import GaveWay, Heart, Job, Left, Lost, Released, Stopped
 from engine.runs.store import Run, Store, resuming
 
 JOBS: dict[str, Callable[[Job], None]] = {
@@ -43,39 +45,53 @@ JOBS: dict[str, Callable[[Job], None]] = {
 
 
 def run_job(store: Store, run: Run, *, leaving: threading.Event | None = None, shares: bool = True) -> None:
-    """Do a claimed run, whatever happens in it: its status says how it ended, and nothing is raised."""
+    """Do a claimed run, whatever happens in it: its status says how it ended, and nothing is raised.
+
+    Only where not even that can be written down does a command line's (``shares`` is False) raise ``Refused`` with it;
+    a worker tries again until it can.
+    """
     job = Job(store, run, leaving=leaving, shares=shares)
     if torch.are_deterministic_algorithms_enabled():  # a run before asked for them
         torch.use_deterministic_algorithms(False)
     try:
         with Heart(store, run.id):
             JOBS[run.kind](job)
-    except Released:
+    except (Released, Lost):
         pass
     except GaveWay:
         store.give_way(run.id)
     except Left:
-        store.announce(run.id, "interrupted", f"The program was ended. {resuming(run.kind)}")
+        _end(job, "interrupted", f"The program was ended. {resuming(run.kind)}")
     except Stopped:
-        store.announce(run.id, "stopped", "Stopped before it made anything.")
+        _end(job, "stopped", "Stopped before it made anything.")
     except Refused as error:
-        store.announce(run.id, "failed", str(error))
-    except Diverged:
-        job.log_error()
-        store.announce(
-            run.id, "failed", "The images diverged before the first step was done. Try a lower learning rate."
-        )
-    except MemoryError:
-        job.log_error()
-        store.announce(run.id, "failed", "There was not enough memory. Try fewer images per class or smaller batches.")
+        _end(job, "failed", outside(error, "resume the run") or str(error))
     except Exception as error:
-        job.log_error()
-        message = f"Something went wrong inside the run ({type(error).__name__}); its log.txt says where."
-        if isinstance(error, torch.OutOfMemoryError):
+        with contextlib.suppress(OSError):
+            job.log_error()
+        if isinstance(error, Diverged):
+            message = "The images diverged before the first step was done. Try a lower learning rate."
+        elif isinstance(error, MemoryError | torch.OutOfMemoryError):
             message = "There was not enough memory. Try fewer images per class or smaller batches."
-        if isinstance(error, OSError) and error.errno == 28:
-            message = "The disk is full. Free some space, then resume the run."
-        store.announce(run.id, "failed", message)
+        else:
+            message = outside(error, "resume the run")
+            message = (
+                message or f"Something went wrong inside the run ({type(error).__name__}); its log.txt says where."
+            )
+        _end(job, "failed", message)
+
+
+def _end(job: Job, status: str, message: str) -> None:
+    """Say how a run ended; on a full disk, as soon as there is room for it, and not at all when the process has to go:
+    the run is then found to have been left."""
+    while True:
+        try:
+            return job.store.announce(job.id, status, message)
+        except (OSError, sqlite3.Error):
+            if not job.shares:
+                raise Refused(message) from None
+            if job.leaving.wait(1.0):
+                return
 
 
 def settle(niceness: int) -> None:
@@ -99,15 +115,26 @@ def main() -> int:
     warm_up()
     imports.complete(store)
     likely = list(dict.fromkeys(preset.values["dataset"] for preset in PRESETS.values()))
-    with store.present(pick_accel().describe()):
-        while not leaving.is_set():
-            run = store.claim(os.getpid())
-            if run is not None:
-                run_job(store, run, leaving=leaving)
-                give_memory_back()
-            elif not likely or not _read_ahead(store, likely, leaving):
-                leaving.wait(0.1)
+    while not leaving.is_set():
+        try:
+            with store.present(pick_accel().describe()):
+                _serve(store, likely, leaving)
+        except (OSError, sqlite3.Error) as error:
+            if not outside(error):
+                raise
+            leaving.wait(2.0)  # a full disk or a busy store: all that was read and compiled shall not be lost over it
     return 0
+
+
+def _serve(store: Store, likely: list[str], leaving: threading.Event) -> None:
+    """Take one run after the other."""
+    while not leaving.is_set():
+        run = store.claim(os.getpid())
+        if run is not None:
+            run_job(store, run, leaving=leaving)
+            give_memory_back()
+        elif not likely or not _read_ahead(store, likely, leaving):
+            leaving.wait(0.1)
 
 
 def warm_up() -> None:

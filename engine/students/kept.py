@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from engine.accel import Accel
 from engine.errors import Refused
+from engine.home import aside
 from engine.networks import make_network
 from engine.runs.store import Store
 from engine.spec import STUDENT_NETWORKS
@@ -86,11 +85,10 @@ def save_student(
     if zca is not None:
         tensors |= {"zca.components": zca.components, "zca.gains": zca.gains, "zca.centre": zca.centre}
         facts["zca_base"] = zca.base
-    aside = folder / f".{uuid.uuid4().hex}"
-    save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, aside)
-    os.replace(aside, folder / "student.safetensors")
-    aside.write_text(json.dumps(facts))
-    os.replace(aside, folder / "student.json")
+    with aside(folder / "student.safetensors") as part:
+        save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, part)
+    with aside(folder / "student.json") as part:
+        part.write_text(json.dumps(facts))
 
 
 def load_student(store: Store, id: str, accel: Accel) -> Student:

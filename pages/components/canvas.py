@@ -6,8 +6,6 @@ import base64
 import binascii
 import hashlib
 import io
-import os
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from PIL import Image, ImageOps
 
 from engine.data.folder_check import Unreadable, open_image
 from engine.errors import Refused
+from engine.home import aside
 from pages.components import roles
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -73,9 +72,8 @@ def keep(image: Image.Image, home: Path) -> str:
     name = f"{hashlib.sha256(buffer.getvalue()).hexdigest()[:24]}.png"
     folder = home / "uploads"
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{secrets.token_hex(8)}"
-    aside.write_bytes(buffer.getvalue())
-    os.replace(aside, folder / name)
+    with aside(folder / name) as part:
+        part.write_bytes(buffer.getvalue())
     return f"file:{name}"
 
 

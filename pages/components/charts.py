@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import streamlit as st
 
 from engine.runs.store import Event, Store
 from pages.components.marks import MARKS
@@ -16,21 +18,30 @@ from pages.components.pieces import is_big
 CURVES = ("metric", "accuracy", "reference", "status", "evaluation", "layout")
 GRID = {"left": 2, "right": 18, "top": 8, "bottom": 6, "containLabel": True}
 POINTS = 400  # of a loss curve that are drawn
+KEPT = 8  # runs whose events are kept in memory
+
+_kept: OrderedDict[tuple[Path, str], tuple[int, dict[str, list[Event]]]] = OrderedDict()  # cursor and events
+_reading = threading.Lock()
 
 
 def history(where: Store, run: str) -> dict[str, list[Event]]:
-    """The events of a run's curves by kind. Kept per session, so that each look reads only what is new."""
-    kept = st.session_state.get("history")
-    if kept is None or kept["run"] != run:
-        kept = {"run": run, "cursor": 0, **{kind: [] for kind in CURVES}}
-    new = where.events(run, since=kept["cursor"], kinds=CURVES, limit=100_000)
-    if kept["cursor"] and any(e.kind == "status" for e in new):  # it may have gone back to a checkpoint
-        kept = {"run": run, "cursor": 0, **{kind: [] for kind in CURVES}}
-        new = where.events(run, kinds=CURVES, limit=100_000)
-    for event in new:
-        kept[event.kind].append(event)
-        kept["cursor"] = event.id
-    st.session_state.history = kept
+    """The events of a run's curves by kind. Each look reads only what is new.
+
+    They are kept once for all who look at the run, and of the runs looked at last only: a room full of people would
+    fill the server's memory otherwise.
+    """
+    key = (where.home, run)
+    with _reading:
+        cursor, kept = _kept.pop(key, None) or (0, {kind: [] for kind in CURVES})
+        new = where.events(run, since=cursor, kinds=CURVES, limit=100_000)
+        if cursor and any(e.kind == "status" for e in new):  # it may have gone back to a checkpoint
+            kept = {kind: [] for kind in CURVES}
+            new = where.events(run, kinds=CURVES, limit=100_000)
+        for event in new:
+            kept[event.kind].append(event)
+        _kept[key] = (new[-1].id if new else cursor, kept)
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
     return kept
 
 
@@ -103,7 +114,7 @@ def losses(events: Sequence[Event]) -> pd.DataFrame:
 
 def loss(events: Sequence[Event], dark: bool) -> dict[str, Any]:
     """Loss against distilling seconds."""
-    points = [[e.data["seconds"], e.data["loss"]] for e in events if e.data.get("loss") is not None]
+    points = [[e.data["seconds"], e.data["loss"]] for e in thin(events) if e.data.get("loss") is not None]
     positive = bool(points) and min(p[1] for p in points) > 0
     wide = positive and max(p[1] for p in points) > 30 * min(p[1] for p in points)
     return {
@@ -116,7 +127,7 @@ def loss(events: Sequence[Event], dark: bool) -> dict[str, Any]:
             {
                 "name": "Loss",
                 "type": "line",
-                "data": thin(points),
+                "data": points,
                 "showSymbol": False,
                 "lineStyle": {"width": 3 if is_big() else 1.5, "color": MARKS["distilled"].colour},
                 "itemStyle": {"color": MARKS["distilled"].colour},

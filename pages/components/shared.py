@@ -6,7 +6,9 @@ Viewers of a seminar get those of ``roles``, which refuse what only the presente
 from __future__ import annotations
 
 import bisect
+import math
 import threading
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ from engine.runs.store import Store
 from engine.words import dataset_title
 from pages.components import roles
 
-__all__ = ["answerer", "dataset_title", "desk", "executor", "film", "store"]
+__all__ = ["answerer", "dataset_title", "desk", "executor", "film", "listening", "pace", "store"]
 
+WATCHERS = 12  # of a run that are told of everything at once
+listening: Counter[str] = Counter()  # open event streams, by run
 _starting = threading.Lock()
 
 
@@ -61,6 +65,14 @@ def desk() -> Desk:
         if not answerer().started:
             answerer().start()
     return Desk()
+
+
+def pace(run: str) -> int:
+    """How many times as long as for one of them its watchers wait for news of a run: 1, or 2, 4, … for a room full.
+
+    What all of them together take from the machine that also computes the run stays the same.
+    """
+    return 2 ** max(0, round(math.log2(max(listening[run], 1) / WATCHERS)))
 
 
 def film(where: Store, run: str) -> dict[str, Any] | None:

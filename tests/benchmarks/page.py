@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -39,8 +38,8 @@ from pages.components.form import to_query  # noqa: E402
 WATCHED = ("digits-dc-1", "mnist-dc-1")
 
 
-def serve(home: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """The server's process and address, once its worker is warm."""
+def serve(home: Path, warm: float = 45) -> tuple[subprocess.Popen[bytes], str]:
+    """The server's process and address, once its worker has been there for ``warm`` seconds."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -55,9 +54,9 @@ def serve(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     )
     url, store = f"http://127.0.0.1:{port}", Store(home)
     while True:
-        with contextlib.suppress(URLError, ConnectionError):
+        with contextlib.suppress(OSError):  # not listening yet, or too busy to answer in time
             if urlopen(f"{url}/_stcore/health", timeout=5).read() == b"ok" and store.workers():
-                time.sleep(45)  # the worker reads the datasets of the presets ahead
+                time.sleep(warm)  # the worker reads the datasets of the presets ahead
                 return process, url
         time.sleep(0.2)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -300,7 +301,17 @@ def test_old_uploads_go_unless_a_run_speaks_of_them(tmp_path):
         (folder / name).mkdir(parents=True)
         (folder / name / "images.zip").write_bytes(b"zip")
     store.submit("baseline", build_spec("baseline", dataset=f"folder:{folder / 'b2used' / 'images.zip'}"))
+    before = time.time() - 40 * 86_400
     for name in ("a1old", "b2used"):
-        os.utime(folder / name, (0, 0))
+        os.utime(folder / name, (before, before))
     assert store.clean_uploads() == ["a1old"]
     assert sorted(p.name for p in folder.iterdir()) == ["b2used", "c3new"]
+
+
+@pytest.mark.parametrize("moment", (0, 2**33))
+def test_an_upload_from_when_the_clock_was_wrong_is_given_its_days_anew(tmp_path, moment):
+    store, upload = Store(tmp_path), tmp_path / "uploads" / "a1"
+    upload.mkdir(parents=True)
+    os.utime(upload, (moment, moment))
+    assert store.clean_uploads() == []
+    assert abs(upload.stat().st_mtime - time.time()) < 60

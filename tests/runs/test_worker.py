@@ -149,6 +149,35 @@ def test_a_worker_ends_when_its_server_is_gone(store):
     assert store.workers() == []
 
 
+def test_two_servers_on_one_home_share_the_queue_and_leave_each_other_s_runs_alone(store, executor):
+    executor.start()
+    until(executor.ready)
+    id = executor.submit("distill", tiny(minutes=5))
+    until(lambda: store.run(id).step > 0)
+    owner = store.owner(id)
+    code = "import app; app._start(); input()"
+    second = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        until(lambda: len(store.workers()) == 2)
+        assert store.servers() == sorted([os.getpid(), second.pid])
+        others = [executor.submit("distill", tiny(steps=20, seed=seed)) for seed in range(3)]
+        until(lambda: all(store.run(other).status == "done" for other in others), 120)
+        for other in others:  # by the second's worker, each once
+            told = [e.data["message"] for e in store.events(other, kinds=("status",))]
+            assert told.count("Starting.") == 1 and told.count("Distilling.") == 1
+        assert store.run(id).status == "running" and store.owner(id) == owner
+    finally:
+        second.kill()
+        _, said = second.communicate()
+    assert "Another Limbeck works on this folder of runs, too" in said and f"(process {os.getpid()})" in said
+    until(lambda: len(store.workers()) == 1, 15)
+    assert store.sweep() == [] and store.owner(id) == owner
+    executor.cancel(id)
+    until(lambda: store.run(id).status == "stopped")
+
+
 def test_ctrl_c_on_the_command_line_leaves_a_run_that_can_be_resumed(store):
     flags = "--steps 3000 --width 8 --depth 2 --batch-real 16 --bank-size 4 --deterministic --json".split()
     command = [sys.executable, "-m", "engine", "distill", "--dataset", "digits", *flags]
