@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint chromium results clean
+.PHONY: help setup run test lint types chromium results clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,8 +12,9 @@ STAMP := .venv/.ready
 help:
 	@echo "make setup   create .venv and install what is needed"
 	@echo "make run     open Limbeck in the browser"
-	@echo "make test    lint and run all tests, the browser's included"
+	@echo "make test    lint, check types and run all tests, the browser's included"
 	@echo "make lint    lint and check the format only"
+	@echo "make types   check the type annotations only"
 	@echo "make results measure the results table anew: a day on two cores, resumable"
 	@echo "make clean   remove .venv and caches (runs are kept)"
 
@@ -39,6 +40,9 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
+types: setup
+	@$(BIN)/mypy
+
 # Names under which a chromium may be installed; the same list is in tests/browser/conftest.py.
 CHROMIUM = command -v chromium || command -v chromium-browser || command -v google-chrome
 APT := apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
@@ -55,12 +59,12 @@ chromium:
 	  echo "No chromium here, so the browser tests will be skipped. To run them: sudo apt-get install chromium"; \
 	fi
 
-test: lint chromium
+test: lint types chromium
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 results: setup
 	@$(BIN)/python tests/benchmarks/results.py
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache limbeck.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache limbeck.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import time
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -314,7 +314,9 @@ def final(run: Run) -> None:
 
 def curves(run: Run, events: dict[str, list[Event]]) -> None:
     dark, ended = is_dark(), run.status not in ACTIVE
-    renderer = "svg" if ended else "canvas"  # a canvas is cheaper to draw every second, an SVG can be saved
+    renderer: Literal["svg", "canvas"] = (
+        "svg" if ended else "canvas"
+    )  # a canvas is cheaper to draw every second, an SVG can be saved
     measured = events["accuracy"]
     if measured or events["reference"] or run.status in ACTIVE and run.kind == "distill":
         st.markdown(

@@ -63,4 +63,5 @@ class Method(dm.Method):
 
     def _programs(self) -> tuple[Callable[..., Any], ...]:
         own = self.spec.parameters
+        assert isinstance(own, DataDAMParameters)
         return dm.programs(self.key, self.accel, AttentionEmbedding, power=own.power, weight=own.weight)

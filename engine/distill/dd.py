@@ -116,6 +116,7 @@ class Method:
             torch.autograd.backward([images for images, _ in batches], [g / self.own.n_nets for g in found.images])
             rates.backward(found.rates / self.own.n_nets, retain_graph=True)
             total += float(loss) / self.own.n_nets
+        assert self.images.grad is not None and self.raw_rates.grad is not None
         check_finite(torch.tensor(total), torch.cat([self.images.grad.flatten(), self.raw_rates.grad]))
         for group in self.optimiser.param_groups:
             group["lr"] = self.own.lr_img * 0.5 ** (self.count // self.own.halve)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import torch
@@ -46,8 +46,11 @@ SHARE = 1.0  # seconds of recording for each second of matching, until all exper
 def matching_loss(weights: dict[str, Tensor], target: dict[str, Tensor], start: dict[str, Tensor]) -> Tensor:
     """Section 3.2 of the paper: ||θ - θ*||² / ||θ_s - θ*||², where the student arrived, where the expert did, and where
     both began. The sums run over all parameters; 1 is the loss of a student that did not move."""
-    missed = sum((weights[k] - target[k]).square().sum() for k in target)
-    return missed / sum((start[k] - target[k]).square().sum() for k in target)
+
+    def squares(one: dict[str, Tensor]) -> Tensor:
+        return reduce(torch.add, [(one[k] - target[k]).square().sum() for k in target])
+
+    return squares(weights) / squares(start)
 
 
 @lru_cache(maxsize=4)

@@ -101,6 +101,7 @@ class Method:
         found = sweep(self._seen(final, gradient))
         self.optimiser.zero_grad()
         torch.autograd.backward([images for images, _ in batches], found.images)
+        assert self.images.grad is not None
         check_finite(loss, self.images.grad)
         self.images.grad, self.average = clipped(self.images.grad, self.average)
         self.optimiser.step()

@@ -105,7 +105,7 @@ class Story:
             and self._by_the_book(e["protocol"], e["network"])
         ]
         wanted = [e for e in own if e["protocol"] == self.protocol]
-        return (wanted or own or [None])[-1]
+        return (wanted or own)[-1] if own else None
 
     def _by_the_book(self, protocol: str, network: str) -> bool:
         """Whether a protocol trains that network on this run's set by itself."""

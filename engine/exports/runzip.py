@@ -29,7 +29,7 @@ from engine.data.folder_check import BROKEN, MAX_RATIO, RATIO_FROM, open_zip
 from engine.errors import Refused
 from engine.exports.facts import story
 from engine.runs.store import Store
-from engine.spec import PROTOCOLS, SPECS
+from engine.spec import SPECS, BaselineSpec, ProtocolName, RunSpec
 
 FORMAT = 1
 NAMES = re.compile(r"(run|events|evaluations)\.json|frames/\d{6,9}\.webp|result/synthetic\.(json|safetensors)")
@@ -70,7 +70,6 @@ Moment = Annotated[float, Field(ge=0, le=1e11)]
 Step = Annotated[int, Field(ge=0, lt=10**9)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]
-Protocol = Literal[*PROTOCOLS]
 Split = Literal["test", "held-out"]
 Shares = Annotated[list[Share], Field(min_length=1, max_length=100)]
 
@@ -84,7 +83,7 @@ class Checked(BaseModel):
 class About(Checked):
     """``run.json``."""
 
-    limbeck_run: Literal[FORMAT]
+    limbeck_run: Literal[FORMAT]  # type: ignore[valid-type]
     kind: Literal["distill", "baseline", "soften", "import"]
     title: Words
     dataset: Annotated[Text, StringConstraints(min_length=1)]
@@ -112,7 +111,7 @@ class Frame(Checked):
 class Accuracy(Checked):
     accuracy: Share
     std: Share = 0.0
-    protocol: Protocol = "quick"
+    protocol: ProtocolName = "quick"
     students: Count = 1
     split: Split = "held-out"
     seconds: Seconds
@@ -124,7 +123,7 @@ class Reference(Checked):
     kind: Literal["random", "selected"]
     accuracy: Share
     std: Share = 0.0
-    protocol: Protocol = "quick"
+    protocol: ProtocolName = "quick"
     split: Split = "held-out"
     draws: Count = 1
 
@@ -148,7 +147,7 @@ class Ranking(Checked):
     sides: Annotated[list[Side], Field(min_length=5, max_length=5)]
     weight: Share
     balance: Share
-    protocol: Protocol
+    protocol: ProtocolName
     network: Name
     seeds: Count
     split: Split
@@ -166,7 +165,7 @@ class Evaluation(Checked):
     mean: Share
     std: Share
     accuracies: Shares
-    protocol: Protocol
+    protocol: ProtocolName
     network: Name
     seconds: Seconds = 0.0
     split: Split = "test"
@@ -214,7 +213,7 @@ def export_run(store: Store, id: str) -> bytes:
     folder = store.result_folder(id)
     if folder is None or not told.frames or not told.layout:
         raise Refused(f"Run {id} has no result to export yet; it is {told.run.status}.")
-    kind = told.kind if told.kind in ("distill", "baseline", "soften") else "import"
+    kind: Any = told.kind if told.kind in ("distill", "baseline", "soften") else "import"
     origin = told.origin
     about = About(
         limbeck_run=FORMAT,
@@ -394,7 +393,7 @@ def _spec(about: About, name: str) -> dict[str, Any]:
             f"run.json in {name} has settings that this version of Limbeck does not know, or that were changed; import "
             "it with the version that made it, or export its set alone (.zip) and import that."
         ) from None
-    if about.kind in ("distill", "baseline") and spec.dataset != about.dataset:
+    if isinstance(spec, RunSpec | BaselineSpec) and spec.dataset != about.dataset:
         raise Refused(f"run.json in {name} names two datasets; export the run again.")
     return spec.model_dump(mode="json")
 

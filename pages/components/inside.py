@@ -13,7 +13,7 @@ from engine.probes.distilling.specs import FeatureMapSpec, SlowStepSpec
 from engine.runs.store import Run
 from pages.components import drawing
 from pages.components.asking import Answered, ask
-from pages.components.pieces import download, figure, is_dark, number, percent
+from pages.components.pieces import figure, is_dark, number, percent
 
 ASSETS = Path(__file__).parents[2] / "assets"
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star", "hexagon", "pentagon")
@@ -77,12 +77,12 @@ def feature_map(run: Run, step: int | None) -> None:
         chart(points, facts["classes"], step, is_dark()), "feature_map",
         "Real test images as small points and the synthetic images as large ones in the plane of the two principal "
         "components of their features; the data can be downloaded below",
+        points, f"feature-map-{run.id}",
     )  # fmt: skip
     st.caption(
         f"Features of {facts['network']}; small: real test images, large: synthetic ones at the step shown, with the "
         f"path they came. The plane holds {percent(facts['share'], 0)} of what tells real images apart."
     )
-    download(points, f"feature-map-{run.id}")
 
 
 def chart(points: pd.DataFrame, classes: list[str], step: int | None, dark: bool) -> go.Figure:

@@ -87,7 +87,7 @@ def answer(spec: QualitySpec, work: Work) -> Answer:
         reference = _curves(student, pixels, targets, orders, shares)
         _report(rows, curves, student, RANDOM, reference, shares, spec.seed)
         for method in methods:
-            asked = AttributionSpec(students=student.id, method=method, seed=spec.seed)
+            asked = AttributionSpec.model_validate({"students": student.id, "method": method, "seed": spec.seed})
             if why := check(method, student, asked):
                 skipped.append(f"{student.name}: {why}")
                 done += len(parts)

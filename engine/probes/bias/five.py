@@ -92,7 +92,7 @@ def _experiments(
             "The same without colours." if images.shape[1] == 3 else "The same images: they are grey already.",
         ),
     }
-    notes = []
+    notes: list[str] = []
     path = stimuli_path(spec.stimuli)
     shared = {category(c) for c in classes} & set(CATEGORIES)
     if classes == SHAPES:
