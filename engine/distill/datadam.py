@@ -43,6 +43,7 @@ class AttentionEmbedding(dm.Embedding):
         self.power, self.weight = power, weight
 
     def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, D): the attention maps of all layers but the last, weighed, beside the features."""
         x, rectified = images, []
         for module in self.body:
             x = module(x)
