@@ -15,6 +15,8 @@ def field(default: Any, label: str, key: str, help: str, advanced: bool = False,
 
 
 class Frozen(BaseModel):
+    """A table of parameters: never changed once made, with no field that is not its own and no infinite number."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 

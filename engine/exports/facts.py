@@ -50,10 +50,12 @@ class Story:
 
     @property
     def kind(self) -> str:
+        """What the run was, where it was made."""
         return self.origin.kind if self.origin else self.run.kind
 
     @property
     def spec(self) -> dict[str, Any]:
+        """The settings it was made with, there."""
         return self.origin.spec if self.origin else self.run.spec
 
     @property

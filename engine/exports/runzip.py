@@ -95,6 +95,8 @@ class About(Checked):
 
 
 class Layout(Checked):
+    """How a frame's images lie: cells of ``size`` pixels, one class a column unless ``cells`` says otherwise."""
+
     columns: Annotated[int, Field(ge=1, le=1000)]
     rows: Annotated[int, Field(ge=1, le=20_000)]
     size: Annotated[int, Field(ge=1, le=256)]
@@ -105,10 +107,14 @@ class Layout(Checked):
 
 
 class Frame(Checked):
+    """When a picture of the film was taken, in seconds of distilling."""
+
     seconds: Seconds | None = None
 
 
 class Accuracy(Checked):
+    """A point of the curve of live accuracies."""
+
     accuracy: Share
     std: Share = 0.0
     protocol: ProtocolName = "quick"
@@ -119,6 +125,8 @@ class Accuracy(Checked):
 
 
 class Reference(Checked):
+    """What real images reach, the curve's dashed line."""
+
     label: Words
     kind: Literal["random", "selected"]
     accuracy: Share
@@ -129,6 +137,8 @@ class Reference(Checked):
 
 
 class Side(Checked):
+    """One of the five trainings behind the robust scores."""
+
     side: Literal["syn-hard", "syn-any", "random-any"]
     augmented: bool
     mean: Share
@@ -139,6 +149,8 @@ class Side(Checked):
 
 
 class Ranking(Checked):
+    """The robust scores."""
+
     lrs: Share
     ars: Share
     hlr: Annotated[float, Field(ge=-1, le=1)]
@@ -201,6 +213,7 @@ class Carried:
 
     @property
     def layout(self) -> dict[str, Any]:
+        """How the frames' images lie; see ``Layout``."""
         return next(data for kind, _, data in self.events if kind == "layout")
 
 

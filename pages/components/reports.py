@@ -18,6 +18,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
 
+from engine.intervals import wilson
 from engine.runs.store import Store
 from pages.components.comparison import duration
 from pages.components.cues import ink, kind_mark, looks
@@ -156,15 +157,6 @@ def per_class(students: dict[str, Facts]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def wilson(right: int, of: int) -> tuple[float | None, float | None]:
-    """The 95 % interval of a share (Wilson, JASA 1927); None where there is nothing to share."""
-    if not of:
-        return None, None
-    z, p = 1.959964, right / of
-    centre, spread = p + z * z / (2 * of), z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
-    return (centre - spread) / (1 + z * z / of), (centre + spread) / (1 + z * z / of)
 
 
 def confusion_table(facts: Facts) -> pd.DataFrame:

@@ -116,7 +116,7 @@ def answer(spec: DistilledSpec, work: Work) -> Answer:
         ]
         summary[kind] = {
             name: plain(v)
-            for name, v in zip(("mean", "low", "high"), figures.mean_interval(found, spec.seed), strict=True)
+            for name, v in zip(("mean", "low", "high"), figures.bootstrap_interval(found, spec.seed), strict=True)
         }
     facts = {
         "students": described(students),
@@ -191,7 +191,7 @@ def _spectrum_rows(kind: str, pixels: Tensor, seed: int) -> list[dict[str, Any]]
     logs = np.log10(radial_spectrum(pixels) + 1e-12)
     rows = []
     for i in range(logs.shape[1]):
-        mean, low, high = (10**v for v in figures.mean_interval(logs[:, i], seed))
+        mean, low, high = (10**v for v in figures.bootstrap_interval(logs[:, i], seed))
         rows.append({"kind": kind, "frequency": i + 1, "power": plain(mean), "low": plain(low), "high": plain(high)})
     return rows
 

@@ -237,7 +237,7 @@ def _report(
     for curve, values in found.items():
         rows.append(_row(student, method, curve, figures.area_under(shares, values), seed))
         for point, share in enumerate(shares):
-            mean, low, high = figures.mean_interval(values[:, point], seed)
+            mean, low, high = figures.bootstrap_interval(values[:, point], seed)
             curves.append(
                 {
                     **who(student),
@@ -252,7 +252,7 @@ def _report(
 
 
 def _row(student: Student, method: str, metric: str, values: np.ndarray, seed: int) -> dict[str, Any]:
-    mean, low, high = figures.mean_interval(values, seed)
+    mean, low, high = figures.bootstrap_interval(values, seed)
     return {
         **who(student),
         "method": method,
