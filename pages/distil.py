@@ -314,9 +314,8 @@ def final(run: Run) -> None:
 
 def curves(run: Run, events: dict[str, list[Event]]) -> None:
     dark, ended = is_dark(), run.status not in ACTIVE
-    renderer: Literal["svg", "canvas"] = (
-        "svg" if ended else "canvas"
-    )  # a canvas is cheaper to draw every second, an SVG can be saved
+    # A canvas is cheaper to draw every second, an SVG can be saved.
+    renderer: Literal["svg", "canvas"] = "svg" if ended else "canvas"
     measured = events["accuracy"]
     if measured or events["reference"] or run.status in ACTIVE and run.kind == "distill":
         st.markdown(
