@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run seminar test lint chromium results clean
+.PHONY: help setup run seminar test lint types coverage mutants chromium results gallery clean
 
 PYTHON ?= python3
 ADDRESS ?= 127.0.0.1
@@ -15,9 +15,13 @@ help:
 	@echo "make setup   create .venv and install what is needed"
 	@echo "make run     open Limbeck in the browser"
 	@echo "make seminar open it to a room: make seminar ADDRESS=0.0.0.0; the presenter leads, the others follow"
-	@echo "make test    lint and run all tests, the browser's included"
+	@echo "make test    lint, check types and run all tests, the browser's included"
 	@echo "make lint    lint and check the format only"
+	@echo "make types   check the type annotations only"
+	@echo "make coverage  run all tests and say which lines they reach"
+	@echo "make mutants   change the core formulas one by one and say which changes no test notices"
 	@echo "make results measure the results table anew: a day on two cores, resumable"
+	@echo "make gallery make the gallery's runs anew: an hour on two cores, resumable"
 	@echo "make clean   remove .venv and caches (runs are kept)"
 
 setup: $(STAMP)
@@ -45,6 +49,9 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
+types: setup
+	@$(BIN)/mypy
+
 # Names under which a chromium may be installed; the same list is in tests/browser/conftest.py.
 CHROMIUM = command -v chromium || command -v chromium-browser || command -v google-chrome
 APT := apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
@@ -61,12 +68,24 @@ chromium:
 	  echo "No chromium here, so the browser tests will be skipped. To run them: sudo apt-get install chromium"; \
 	fi
 
-test: lint chromium
+test: lint types chromium
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# A target of its own, because counting lines slows the tests down; sys.monitoring (Python 3.12) does so least.
+coverage: setup chromium
+	@COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+	  $(BIN)/coverage run -m pytest $(PYTEST_FLAGS)
+	@$(BIN)/coverage report
+
+mutants: setup
+	@$(BIN)/python tests/mutants.py
 
 results: setup
 	@$(BIN)/python tests/benchmarks/results.py
 
+gallery: setup
+	@$(BIN)/python tests/benchmarks/gallery.py
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache limbeck.egg-info
+	rm -rf .venv .coverage .mypy_cache .pytest_cache .ruff_cache limbeck.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

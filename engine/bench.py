@@ -99,7 +99,8 @@ def compare_compiled(
     parameters = _parameters(network, channels, size, images, 0)
     width = 128
     eager, fast = (program(network, channels, size, 10, width, "cross-entropy", False, a) for a in (plain, accel))
-    for function in (fast.fast_step, fast.fast_logits):
+    compiled: list[Any] = [fast.fast_step, fast.fast_logits]
+    for function in compiled:
         function.background = False  # compile now, not while being timed
     how = "compiled" + (", bf16" if accel.bf16 else "")
 
@@ -114,9 +115,9 @@ def compare_compiled(
     steps = [lambda: eager.step(parameters, images, targets), lambda: fast.fast_step(parameters, images, targets)]
     both = alternate(steps, batch, seconds, accel)
     label = f"{network} {channels}×{size}×{size}, batch {batch}"
-    for function in (fast.fast_step, fast.fast_logits):
+    for function in compiled:
         function.background = True
-    if fast.fast_step.failed or fast.fast_logits.failed:
+    if any(function.failed for function in compiled):
         how = "eager (compilation failed)"
     return [
         Row(f"{label}: forward", "eager fp32", forward[0], how, forward[1]),
@@ -200,7 +201,7 @@ def compare_step(name: str, accel: Accel, seconds: float = 20.0) -> Row:
     data = random_dataset()
 
     def start(own: dict[str, Any], how: Accel) -> Any:
-        distiller = make_distiller(method)
+        distiller: Any = make_distiller(method)
         distiller.setup(build_spec("distill", dataset="random", method=method, **values, **own), data, how)
         if method == "mtt":
             distiller.experts = _Trajectory(distiller)
@@ -296,8 +297,11 @@ def time_to_accuracy(preset: str) -> dict[str, Any]:
         store = Store(Path(home))
         spec = build_spec("distill", **{**PRESETS[preset].values, "students": 0})
         id = store.submit("distill", spec, pid=os.getpid())
-        run_job(store, store.run(id), shares=False)
+        queued = store.run(id)
+        assert queued is not None
+        run_job(store, queued, shares=False)
         run = store.run(id)
+        assert run is not None
         if run.status != "done":
             raise Refused(f"The preset {preset} could not be measured: {run.message}")
         curve = [(e.data["seconds"], e.data["accuracy"]) for e in store.events(id, 0, ("accuracy",))]

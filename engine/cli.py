@@ -66,7 +66,7 @@ def datasets(args: argparse.Namespace) -> None:
     """Datasets and whether they are there."""
     from engine.data.catalogue import DATASETS, availability
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for id, info in DATASETS.items():
         here = availability(id)
         rows.append(
@@ -153,11 +153,11 @@ def evaluate(args: argparse.Namespace) -> None:
                 synthetic,
                 data,
                 spec.protocol,
-                network=network and network.network,
+                network=network.network if network else None,
                 seeds=spec.seeds,
                 seed=spec.seed,
                 accel=accel,
-                adjust=network and network.applied,
+                adjust=network.applied if network else None,
             )
             what = f"{spec.seeds} students, {spec.protocol} protocol" + (f", {network.label}" if network else "")
             while True:
@@ -250,8 +250,8 @@ def export(args: argparse.Namespace) -> None:
             raise Refused("Lines that train on a set go with a set: use --snippet with pt, npz, safetensors or zip.")
         content = EXPORTS[format].make(store, run.id)
         _write_aside(out, content)
-        row = {"out": str(out), "format": format, "bytes": len(content)}
-        return _print(row, args.json, f"{EXPORTS[format].title} of run {run.id}: {out} ({len(content) / 1e6:.1f} MB).")
+        done = {"out": str(out), "format": format, "bytes": len(content)}
+        return _print(done, args.json, f"{EXPORTS[format].title} of run {run.id}: {out} ({len(content) / 1e6:.1f} MB).")
     if run is not None and folder is None:
         raise Refused(f"Run {args.source} has no result yet; it is {run.status}.")
     from engine.runs.imports import read_set
@@ -259,11 +259,13 @@ def export(args: argparse.Namespace) -> None:
     synthetic = read_set(folder or _path(args.source))
     with tempfile.TemporaryDirectory() as aside:
         saved = folder or synthetic.save(Path(aside))
-        row = {"out": str(out), "images": len(synthetic.images)}
+        row: dict[str, Any] = {"out": str(out), "images": len(synthetic.images)}
+        said = [f"{row['images']} images in {out}."]
         if args.snippet:
             row["snippet"] = _snippet(saved, out, story(store, run.id).headline if run else None)
+            said.append(row["snippet"])
         _write_set(synthetic, saved, out)
-    _print(row, args.json, "\n\n".join([f"{row['images']} images in {out}.", *filter(None, [row.get("snippet")])]))
+    _print(row, args.json, "\n\n".join(said))
 
 
 def _export_as(format: str | None, out: str) -> tuple[str | None, Path]:
@@ -364,6 +366,7 @@ def probe(args: argparse.Namespace) -> None:
             raise Refused(found)
         state = desk.look(digest)
     answer = state.answer
+    assert answer is not None
     if out is not None:
         _write_answer(answer, desk.root / digest, out)
     if args.json:
@@ -559,8 +562,8 @@ def _runs_resume(store: Any, run: Any, as_json: bool) -> None:
 
 
 def _run_row(run: Any) -> dict[str, Any]:
-    names = ("id", "kind", "dataset", "title", "status", "message", "created", "started", "finished")
-    names += ("step", "steps_total", "seconds", "progress")
+    names = ["id", "kind", "dataset", "title", "status", "message", "created", "started", "finished"]
+    names += ["step", "steps_total", "seconds", "progress"]
     return {name: getattr(run, name) for name in names}
 
 

@@ -7,12 +7,11 @@ three times as many. It is meant to be right within a factor of two: enough to r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.data.catalogue import DATASETS
+from engine.methods import METHODS
 from engine.spec import RunSpec
 from engine.students.architecture import Architecture
 from engine.students.protocols import protocol_for
@@ -25,19 +24,6 @@ FIXED_MACS = {"alexnet": 245e6, "vgg11": 153e6, "resnet18": 556e6, "resnet18-bn"
 STEP = 0.002  # seconds of a training step beyond its multiply-adds, which is all there is to small networks
 PATH = 3e9  # bytes of activations of all steps that are gone back through; with more, each step is taken twice
 COMFORT = 0.9  # share of the machine's memory that a run may take
-
-
-@dataclass(frozen=True)
-class Load:
-    """Images in memory at once, each with its activations: in a backward pass, in a gradient of a gradient, or only on
-    their way forward; ``weights``: copies of the network's parameters that are kept; ``steps``: of training that are
-    gone back through."""
-
-    backward: float = 0
-    second: float = 0
-    forward: float = 0
-    weights: float = 2
-    steps: int = 1
 
 
 @dataclass(frozen=True)
@@ -69,28 +55,6 @@ class Estimate:
         )
 
 
-# method -> what one step holds, given the run and its number of classes
-LOADS: dict[str, Callable[[RunSpec, Any, int], Load]] = {
-    "dd": lambda s, p, k: Load(
-        second=k * s.ipc / (1 if p.shared else p.distill_steps),
-        backward=p.batch_real,
-        weights=p.distill_steps * p.distill_epochs + 4,
-        steps=p.distill_steps * p.distill_epochs,
-    ),
-    "rat": lambda s, p, k: Load(
-        second=min(p.batch_syn, k * s.ipc), backward=p.batch_real, weights=3 * p.window + 4, steps=p.window
-    ),
-    "dc": lambda s, p, k: Load(second=k * s.ipc, backward=p.batch_real, weights=p.bank_size * (k + 1)),
-    "dsa": lambda s, p, k: Load(second=k * s.ipc, backward=p.batch_real, weights=p.bank_size * (k + 1)),
-    "dm": lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=p.bank_size),
-    "datadam": lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=p.bank_size),
-    "mtt": lambda s, p, k: Load(
-        second=min(p.batch_syn, k * s.ipc), backward=p.batch_real, weights=p.syn_steps + 8, steps=p.syn_steps
-    ),
-    "frepo": lambda s, p, k: Load(backward=k * s.ipc * (1 + p.mirror), forward=p.batch_real, weights=3 * p.pool),
-}
-
-
 def keeps_path(spec: RunSpec) -> bool:
     """Whether a step keeps the activations of all the training steps that it goes back through."""
     return _memory(spec)[1]
@@ -107,7 +71,7 @@ def _memory(spec: RunSpec) -> tuple[float, bool]:
     classes, channels, size, images = _data(spec)
     pixels = 4.0 * channels * size**2
     kept, widest, weights, _ = _network(spec.network, spec.width, spec.depth, channels, size, classes)
-    load = LOADS[spec.method](spec, spec.parameters, classes)
+    load = METHODS[spec.method].load(spec, spec.parameters, classes)
     second = SECOND_ORDER * load.second * kept
     keeps = load.steps * second <= PATH
     memory = PROGRAM + load.weights * weights

@@ -191,7 +191,7 @@ def _check_size(path: Path, size: int, limit: int) -> None:
 def _check_pickle(file: io.BytesIO) -> None:
     """Go through one pickle without doing what it says. Raises what it likes when that names anything unknown."""
     for step, argument, _ in pickletools.genops(file):
-        if step.name == "GLOBAL" and not KNOWN.fullmatch(argument):
+        if step.name == "GLOBAL" and not KNOWN.fullmatch(str(argument)):
             raise ValueError(argument)
 
 

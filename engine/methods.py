@@ -1,20 +1,21 @@
 """The distillation methods as forms, help texts and tables show them, each with its parameters (torch-free).
 
-The method itself is ``engine/distill/<id>.py``.
+The method itself is ``engine/distill/<id>.py``. Others may come from elsewhere: the environment's ``LIMBECK_METHODS``
+names modules, separated by commas, each with a ``METHOD`` of its own, a ``MethodInfo`` that says where its class is.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
 from engine.errors import Refused
 from engine.table import Frozen, field
-
-MethodName = Literal["dm", "dc", "dsa", "datadam", "frepo", "dd", "rat", "mtt"]
-
 
 FACTOR = field(
     1,
@@ -484,11 +485,27 @@ class MTTParameters(Frozen):
 
 
 @dataclass(frozen=True)
+class Load:
+    """Images in memory at once, each with its activations: in a backward pass, in a gradient of a gradient, or only on
+    their way forward; ``weights``: copies of the network's parameters that are kept; ``steps``: of training that are
+    gone back through."""
+
+    backward: float = 0
+    second: float = 0
+    forward: float = 0
+    weights: float = 2
+    steps: int = 1
+
+
+@dataclass(frozen=True)
 class MethodInfo:
     """A distillation method as forms, help texts and tables show it.
 
     ``real``, ``synthetic`` and ``network`` label the drawing of what is matched to what: what is computed from the real
     images, what from the synthetic ones, and the network in between; ``compared`` says how, ``moved`` what learns.
+
+    ``load``: what one step holds in memory, given the run's spec, the method's parameters and the number of classes.
+    ``module``: where its class ``Method`` is; ``engine.distill.<id>`` unless given.
     """
 
     id: str
@@ -503,6 +520,8 @@ class MethodInfo:
     synthetic: str
     compared: str
     moved: str
+    load: Callable[[Any, Any, int], Load]
+    module: str = ""
 
 
 METHODS: dict[str, MethodInfo] = {
@@ -522,6 +541,7 @@ METHODS: dict[str, MethodInfo] = {
             synthetic="mean feature of each class",
             compared="squared distance",
             moved="pixels",
+            load=lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=p.bank_size),
         ),
         MethodInfo(
             "dc",
@@ -537,6 +557,7 @@ METHODS: dict[str, MethodInfo] = {
             synthetic="gradient of each class's loss",
             compared="angle, row by row",
             moved="pixels",
+            load=lambda s, p, k: Load(second=k * s.ipc, backward=p.batch_real, weights=p.bank_size * (k + 1)),
         ),
         MethodInfo(
             "dsa",
@@ -553,6 +574,7 @@ METHODS: dict[str, MethodInfo] = {
             synthetic="the same, under the same augmentation",
             compared="angle, row by row",
             moved="pixels",
+            load=lambda s, p, k: Load(second=k * s.ipc, backward=p.batch_real, weights=p.bank_size * (k + 1)),
         ),
         MethodInfo(
             "datadam",
@@ -570,6 +592,7 @@ METHODS: dict[str, MethodInfo] = {
             synthetic="mean attention and feature of each class",
             compared="squared distance, layer by layer",
             moved="pixels",
+            load=lambda s, p, k: Load(backward=k * s.ipc, forward=p.batch_real, weights=p.bank_size),
         ),
         MethodInfo(
             "frepo",
@@ -585,6 +608,7 @@ METHODS: dict[str, MethodInfo] = {
             synthetic="labels predicted by regression",
             compared="squared error",
             moved="pixels and labels",
+            load=lambda s, p, k: Load(backward=k * s.ipc * (1 + p.mirror), forward=p.batch_real, weights=3 * p.pool),
         ),
         MethodInfo(
             "dd",
@@ -601,6 +625,12 @@ METHODS: dict[str, MethodInfo] = {
             synthetic="weights after a few steps",
             compared="the loss, back through the steps",
             moved="pixels and step sizes",
+            load=lambda s, p, k: Load(
+                second=k * s.ipc / (1 if p.shared else p.distill_steps),
+                backward=p.batch_real,
+                weights=p.distill_steps * p.distill_epochs + 4,
+                steps=p.distill_steps * p.distill_epochs,
+            ),
         ),
         MethodInfo(
             "rat",
@@ -618,6 +648,9 @@ METHODS: dict[str, MethodInfo] = {
             synthetic="weights after some steps more",
             compared="the loss, back through the last steps",
             moved="pixels",
+            load=lambda s, p, k: Load(
+                second=min(p.batch_syn, k * s.ipc), backward=p.batch_real, weights=3 * p.window + 4, steps=p.window
+            ),
         ),
         MethodInfo(
             "mtt",
@@ -634,6 +667,21 @@ METHODS: dict[str, MethodInfo] = {
             synthetic="a student's weights, steps later",
             compared="squared distance, relative to the expert's way",
             moved="pixels and step size",
+            load=lambda s, p, k: Load(
+                second=min(p.batch_syn, k * s.ipc), backward=p.batch_real, weights=p.syn_steps + 8, steps=p.syn_steps
+            ),
         ),
     )
 }
+
+for _module in filter(None, os.environ.get("LIMBECK_METHODS", "").split(",")):
+    try:
+        _own: MethodInfo = import_module(_module.strip()).METHOD
+    except (ImportError, AttributeError) as error:  # nothing can be refused yet: no command and no page has begun
+        raise SystemExit(f"LIMBECK_METHODS names {_module.strip()}, which cannot be used: {error}.") from None
+    METHODS[_own.id] = _own
+
+if TYPE_CHECKING:  # what is known only now
+    MethodName = str
+else:
+    MethodName = Literal[tuple(METHODS)]

@@ -25,9 +25,9 @@ ProtocolName = Literal["quick", "dc", "dsa", "frepo", "mtt", "dd", "rat"]
 BaselineName = Literal[
     "random", "optimised", "kmeans", "kmeans-real", "average", "herding", "kcenter", "ccs", "forgetting", "el2n"
 ]
-NETWORKS, STUDENT_NETWORKS, INITS = get_args(Network), get_args(StudentNetwork), get_args(Init)
+NETWORKS, STUDENT_NETWORKS = get_args(Network), get_args(StudentNetwork)
 NORMS = get_args(Norm)
-DEVICES, PROTOCOLS, BASELINES = get_args(Device), get_args(ProtocolName), get_args(BaselineName)
+PROTOCOLS, BASELINES = get_args(ProtocolName), get_args(BaselineName)
 
 
 # ---- a run ------------------------------------------------------------------------------------------------------

@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 def field(default: Any, label: str, key: str, help: str, advanced: bool = False, **limits: Any) -> Any:
     """A pydantic field that also knows its label, short URL key and where the form shows it."""
-    extra = {"label": label, "key": key, "advanced": advanced}
+    extra: dict[str, Any] = {"label": label, "key": key, "advanced": advanced}
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
 class Frozen(BaseModel):
+    """A table of parameters: never changed once made, with no field that is not its own and no infinite number."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -36,6 +38,9 @@ class Parameter:
     advanced: bool
 
 
+KINDS: dict[Any, str] = {int: "int", float: "float", bool: "bool"}
+
+
 def parameters(model: type[BaseModel]) -> list[Parameter]:
     """The rows of ``model``'s table, in the order of its fields; the nested method parameters are not among them."""
     rows = []
@@ -48,7 +53,7 @@ def parameters(model: type[BaseModel]) -> list[Parameter]:
         if type(None) in get_args(annotation):
             annotation, optional = members[0], True
         choices = tuple(str(c) for c in get_args(annotation)) if get_origin(annotation) is Literal else ()
-        kind = "choice" if choices else {int: "int", float: "float", bool: "bool"}.get(annotation, "text")
+        kind: Any = "choice" if choices else KINDS.get(annotation, "text")
         low = next((m.ge for m in info.metadata if hasattr(m, "ge")), None)
         high = next((m.le for m in info.metadata if hasattr(m, "le")), None)
         longest = next((m.max_length for m in info.metadata if hasattr(m, "max_length")), None)

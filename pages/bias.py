@@ -21,7 +21,7 @@ from engine.spec import build_spec
 from engine.table import Parameter, allowed, parameters
 from pages.components import address, comparison, cues, form, reports, roles, student_form
 from pages.components.asking import Answered, ask
-from pages.components.choice import keep, one_of
+from pages.components.choice import keep, named, one_of
 from pages.components.pieces import download, figure, is_dark, percent
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, desk, store
@@ -148,7 +148,7 @@ def stimuli_form(section: str) -> dict[str, Any]:
             chosen["source"] = field(
                 "source",
                 lambda key: st.selectbox(
-                    "Stimuli", options, format_func=WORDS["source"].get, key=key, help=ROWS["source"].help
+                    "Stimuli", options, format_func=named(WORDS["source"]), key=key, help=ROWS["source"].help
                 ),
             )
     with right, st.popover("Settings", icon=":material/tune:", width="stretch"):
@@ -164,10 +164,11 @@ def setting(row: Parameter, value: Any) -> Any:
     late, and they would not hear of the latter."""
     key = f"bias_{row.name}"
     if row.kind == "int":
+        assert row.low is not None and row.high is not None
         return st.number_input(row.label, int(row.low), int(row.high), value, 1, key=key, help=row.help)
     if row.kind == "choice":
         at = row.choices.index(value)
-        return st.selectbox(row.label, row.choices, at, format_func=WORDS[row.name].get, key=key, help=row.help)
+        return st.selectbox(row.label, row.choices, at, format_func=named(WORDS[row.name]), key=key, help=row.help)
     return st.text_input(row.label, value or "", key=key, help=row.help, max_chars=500)
 
 
@@ -450,6 +451,7 @@ def study_form(where: Store, dataset: str, known: dict[str, Facts]) -> dict[str,
         row, kind = STUDY[name], int if STUDY[name].kind == "int" else float
         value = before[name]
         value = value if type(value) in (int, float) and value == value else row.default  # JSON has NaN
+        assert row.low is not None and row.high is not None
         return st.number_input(
             row.label, kind(row.low), kind(row.high), kind(min(max(value, row.low), row.high)), help=row.help
         )
@@ -457,7 +459,7 @@ def study_form(where: Store, dataset: str, known: dict[str, Facts]) -> dict[str,
     def choice(name: str) -> str:
         row = STUDY[name]
         at = row.choices.index(before[name]) if before[name] in row.choices else 0
-        return st.selectbox(row.label, row.choices, at, format_func=WORDS[name].get, help=row.help)
+        return st.selectbox(row.label, row.choices, at, format_func=named(WORDS[name]), help=row.help)
 
     with st.form("bias_study_form", border=False):
         left, right = st.columns(2)
@@ -468,14 +470,14 @@ def study_form(where: Store, dataset: str, known: dict[str, Facts]) -> dict[str,
             ids = list(called)
             first = ids[:MOST_SETS] if before["sets"] == "all" else old("sets", called)
             sets = st.multiselect(
-                "Distilled sets that are here", ids, first, format_func=called.get, max_selections=MOST_SETS,
+                "Distilled sets that are here", ids, first, format_func=named(called), max_selections=MOST_SETS,
                 help=STUDY["sets"].help, placeholder="none", wrap=True,
             )  # fmt: skip
             chosen["stylised"] = choice("stylised")
         with right:
             networks = st.multiselect(
                 STUDY["networks"].label, list(student_form.NETWORKS), old("networks", student_form.NETWORKS),
-                format_func=student_form.NETWORKS.get, help=STUDY["networks"].help, wrap=True,
+                format_func=named(student_form.NETWORKS), help=STUDY["networks"].help, wrap=True,
             )  # fmt: skip
             methods = st.multiselect(
                 STUDY["methods"].label, list(METHODS), old("methods", METHODS),

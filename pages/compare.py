@@ -19,7 +19,7 @@ from engine.students import PROTOCOLS
 from engine.students.architecture import columns, parse
 from engine.table import parameters
 from pages.components import address, comparison, crossing, roles, trends
-from pages.components.choice import one_of
+from pages.components.choice import named, one_of
 from pages.components.marks import mark_of, origin
 from pages.components.pieces import figure, is_dark
 from pages.components.player import player
@@ -163,7 +163,7 @@ def baseline_form(dataset: str) -> None:
     st.selectbox(
         row["kind"].label,
         BASELINES,
-        format_func=comparison.BASELINE_NAMES.get,
+        format_func=named(comparison.BASELINE_NAMES),
         key="baseline_kind",
         help=row["kind"].help,
     )
@@ -190,7 +190,7 @@ def evaluation_form(ready: list[Run], names: dict[str, str]) -> None:
         return
     row = {p.name: p for p in parameters(EvaluationSpec)}
     st.selectbox(
-        row["source"].label, [r.id for r in ready], format_func=names.get, key="evaluate_source",
+        row["source"].label, [r.id for r in ready], format_func=named(names), key="evaluate_source",
         help="The set that students are trained on.",
     )  # fmt: skip
     left, right = st.columns(2)
@@ -225,9 +225,9 @@ def soften_form(where: Store, dataset: str, ready: list[Run], names: dict[str, s
         return
     row = {p.name: p for p in parameters(SoftenSpec)}
     st.write("A trained network says what it sees in each image; its answers become the labels of a new set.")
-    st.selectbox(row["source"].label, [r.id for r in ready], format_func=names.get, key="soften_source")
+    st.selectbox(row["source"].label, [r.id for r in ready], format_func=named(names), key="soften_source")
     st.selectbox(
-        row["teacher"].label, list(taught), format_func=taught.get, key="soften_teacher", help=row["teacher"].help
+        row["teacher"].label, list(taught), format_func=named(taught), key="soften_teacher", help=row["teacher"].help
     )
     st.number_input(
         row["temperature"].label, row["temperature"].low, row["temperature"].high, 1.0, key="soften_by",
@@ -458,9 +458,9 @@ def page() -> None:
     known = [r.id for r in sets]
     names = comparison.names(sets)
     if "compare_runs" not in state:
-        asked = query.get("runs")
+        given = query.get("runs")
         state.compare_runs = (
-            listed(asked) if asked is not None else ([r.id for r in sets if not r.gallery] or known)[:FIRST]
+            listed(given) if given is not None else ([r.id for r in sets if not r.gallery] or known)[:FIRST]
         )
         if wanted not in ("", dataset):
             st.info(f"There is nothing of a dataset “{wanted[:80]}” here; this is {dataset_title(dataset)}.")
@@ -471,7 +471,7 @@ def page() -> None:
         )
     state.compare_runs = list(dict.fromkeys(r for r in state.compare_runs if r in known))
     chosen = right.multiselect(
-        "Sets", known, format_func=names.get, key="compare_runs", wrap=True, on_change=keep_new,
+        "Sets", known, format_func=named(names), key="compare_runs", wrap=True, on_change=keep_new,
         help="Finished and running distillations, baselines and imported sets of this dataset.",
     )  # fmt: skip
     remember(dataset=dataset, runs=",".join(chosen))

@@ -21,6 +21,7 @@ from engine.runs.validate import check
 from engine.spec import ImportSpec, RunSpec, build_spec
 from engine.table import parameters
 from pages.components import address, roles
+from pages.components.choice import named
 from pages.components.grid import class_grid, data_url
 from pages.components.shared import dataset_title, executor, store
 
@@ -32,10 +33,8 @@ DATASET_KEY = next(p.key for p in parameters(RunSpec) if p.name == "dataset")
 # ---- files that people send -----------------------------------------------------------------------------------------
 
 
-def keep(upload: IO[bytes] | None, name: str) -> Path | None:
+def keep(upload: IO[bytes], name: str) -> Path:
     """Save an upload under a folder of its own whose name nobody chose; only the file's stem is the sender's."""
-    if upload is None:
-        return None
     roles.demand("bring files")
     folder = limbeck_home() / "uploads" / secrets.token_hex(8)
     folder.mkdir(parents=True)
@@ -226,7 +225,7 @@ def a_set_from_elsewhere(own: str | None) -> None:
         row["dataset"].label, options, format_func=dataset_title, key="import_dataset", help=row["dataset"].help
     )
     left.selectbox(
-        row["space"].label, row["space"].choices, format_func=SPACES.get, key="import_space", help=row["space"].help
+        row["space"].label, row["space"].choices, format_func=named(SPACES), key="import_space", help=row["space"].help
     )
     right.number_input(
         f"{row['per_class'].label}, where no file has labels", int(row["per_class"].low or 1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -306,7 +306,8 @@ def final(run: Run) -> None:
 def curves(run: Run, events: dict[str, list[Event]], hidden: bool) -> None:
     """Accuracy, unless it is ``hidden``, and loss over distilling time."""
     dark, ended = is_dark(), run.status not in ACTIVE
-    renderer = "svg" if ended else "canvas"  # a canvas is cheaper to draw every second, an SVG can be saved
+    # A canvas is cheaper to draw every second, an SVG can be saved.
+    renderer: Literal["svg", "canvas"] = "svg" if ended else "canvas"
     if not hidden:
         accuracies(run, events, dark, ended, renderer)
     if len(events["metric"]) > 1:
@@ -319,7 +320,9 @@ def curves(run: Run, events: dict[str, list[Event]], hidden: bool) -> None:
             take("loss", lambda: charts.losses(events["metric"]), f"{run.id}-loss")
 
 
-def accuracies(run: Run, events: dict[str, list[Event]], dark: bool, ended: bool, renderer: Any) -> None:
+def accuracies(
+    run: Run, events: dict[str, list[Event]], dark: bool, ended: bool, renderer: Literal["svg", "canvas"]
+) -> None:
     measured = events["accuracy"]
     if measured or events["reference"] or run.status in ACTIVE and run.kind == "distill":
         st.markdown(

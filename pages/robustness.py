@@ -18,7 +18,7 @@ from engine.spec import build_spec
 from engine.table import Parameter, allowed, parameters
 from pages.components import address, form, reports, roles, stress
 from pages.components.asking import Answered, ask
-from pages.components.choice import one_of
+from pages.components.choice import named, one_of
 from pages.components.grid import class_grid, data_url
 from pages.components.pieces import download, figure, is_dark, percent
 from pages.components.reports import Facts
@@ -188,6 +188,7 @@ def _draw(row: Parameter, key: str, value: Any) -> Any:
             help=row.help,
         )  # fmt: skip
     kind = int if row.kind == "int" else float
+    assert row.low is not None and row.high is not None
     low, high, now = kind(row.low), kind(row.high), kind(value)
     step, digits = (1, "%d") if kind is int else (row.default / 2, "%.6g")
     return st.number_input(row.label, low, high, now, step=step, format=digits, key=key, help=row.help)
@@ -663,7 +664,7 @@ def choose(where: Store, there: list[str]) -> tuple[str, dict[str, Facts], list[
         )
     state.robust_students = list(dict.fromkeys(id for id in state.robust_students if id in known))[:MOST]
     chosen = right.multiselect(
-        "Students", list(known), format_func=called.get, key="robust_students", max_selections=MOST, wrap=True,
+        "Students", list(known), format_func=named(called), key="robust_students", max_selections=MOST, wrap=True,
         help=f"Up to {MOST} trained students: say of a distilled set, of random real images, and of all images.",
     )  # fmt: skip
     now["students"] = chosen
@@ -683,7 +684,7 @@ def page() -> None:
     now["section"] = section
     st.markdown(LEADS[section], help=explain(*TERMS[section]))
 
-    dataset, known, chosen = "", {}, []
+    dataset, known, chosen = "", dict[str, Any](), list[str]()
     if section != "shortcut":
         if not there:
             st.info("No student is trained yet. Train one on a distilled set, and one on all images, and come back.")

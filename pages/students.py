@@ -13,7 +13,7 @@ from engine.glossary import explain
 from engine.runs.store import Run, Store
 from engine.spec import StudentSpec, build_spec
 from pages.components import address, form, reports, roles, student_form
-from pages.components.choice import keep
+from pages.components.choice import keep, named
 from pages.components.pieces import figure
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title, executor, store
@@ -275,7 +275,7 @@ def table(students: dict[str, Facts], dataset: str) -> None:
     ids, chosen = list(students), st.session_state.students_chosen
     key = f"students_table_{hash(tuple(ids)) & 0xFFFFFF:x}"
     rows = [ids.index(id) for id in chosen]
-    marked = {"selection": {"rows": rows}}
+    marked: Any = {"selection": {"rows": rows}}
     if key in st.session_state and set(st.session_state[key]["selection"]["rows"]) != set(rows):
         st.session_state[key] = marked  # chosen elsewhere
     st.dataframe(
@@ -446,7 +446,7 @@ def page() -> None:
         st.divider()
         called = reports.names(students)
         chosen = st.multiselect(
-            "Look closer at", list(students), format_func=called.get, key="students_chosen", max_selections=MOST,
+            "Look closer at", list(students), format_func=named(called), key="students_chosen", max_selections=MOST,
             wrap=True, help=f"Up to {MOST} students, side by side. Rows can also be marked in the table.",
         )  # fmt: skip
         if chosen:

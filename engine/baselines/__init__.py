@@ -143,6 +143,7 @@ def make_baseline(
         images = picked.images
     else:
         images = data.normalise(data.train_images[picked.indices])
+        assert picked.indices is not None  # a pick has images or indices
         provenance["indices"] = picked.indices.tolist()
     return SyntheticSet(
         images=images.float().contiguous(),

@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.accel import Accel
 from engine.baselines import keeping
 from engine.data.base import Dataset
-from engine.networks import make_network
+from engine.networks import Network, make_network
 
 VERSION = 1  # raise it when anything below changes the features
 IMAGES, EPOCHS, MIN_STEPS, BATCH, RATE = 10_000, 2, 200, 64, 1e-3
@@ -47,7 +47,7 @@ def class_features(data: Dataset, seed: int, accel: Accel, progress: Callable[[f
     return Features([part.float() for part in flat.split(sizes)], notes)
 
 
-def _train(data: Dataset, seed: int, width: int, accel: Accel, progress: Callable[[float], None]) -> torch.nn.Module:
+def _train(data: Dataset, seed: int, width: int, accel: Accel, progress: Callable[[float], None]) -> Network:
     network = make_network("convnet", data.channels, data.size, len(data.classes), width, seed=seed).to(accel.device)
     generator = torch.Generator().manual_seed(seed)
     chosen = data.distil_indices[torch.randperm(len(data.distil_indices), generator=generator)[:IMAGES]]
@@ -71,7 +71,7 @@ def _train(data: Dataset, seed: int, width: int, accel: Accel, progress: Callabl
 
 
 @torch.no_grad()
-def _features(network: torch.nn.Module, data: Dataset, accel: Accel, progress: Callable[[float], None]) -> Tensor:
+def _features(network: Network, data: Dataset, accel: Accel, progress: Callable[[float], None]) -> Tensor:
     """(N, D) float16 features of the images of ``data.by_class``, class after class."""
     indices, out = torch.cat(data.by_class), []
     for part in indices.split(256):

@@ -26,7 +26,7 @@ def herd(points: Tensor, count: int) -> Tensor:
     points = points.double()
     mean, total = points.mean(0), torch.zeros(points.shape[1], dtype=torch.float64, device=points.device)
     squares = points.square().sum(1)
-    out = []
+    out: list[int] = []
     for k in range(count):
         # ‖t - f‖² = ‖t‖² - 2 t·f + ‖f‖², of which ‖t‖² is the same for all f.
         distances = squares - points @ (2 * ((k + 1) * mean - total))

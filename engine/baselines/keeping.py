@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -18,11 +17,8 @@ KEPT_FILES = 6
 
 def place(folder: str, data: Dataset, accel: Accel, *settings: object) -> Path:
     """The file of this data (every training pixel, label, mean and deviation), device and ``settings``."""
-    digest = hashlib.sha256(data.train_images.contiguous().numpy())
-    digest.update(data.train_labels.contiguous().numpy())
-    digest.update(repr((data.mean, data.std)).encode())
     device = f"{accel.device.type}{16 if accel.bf16 else 32}"
-    return cache_folder(folder) / f"{'-'.join([digest.hexdigest()[:24], *map(str, settings), device])}.safetensors"
+    return cache_folder(folder) / f"{'-'.join([data.digest, *map(str, settings), device])}.safetensors"
 
 
 def kept(path: Path) -> dict[str, Tensor] | None:

@@ -35,9 +35,11 @@ def make(data: Dataset, ipc: int, seed: int, accel: Accel, progress: Callable[[f
         used, places = torch.cat([tried, *(candidates[c] for c in alive)]).unique(return_inverse=True)
         # The first round sees the most images; the others together take about as long as half of it.
         span = (0.0, 0.7) if round == 0 else (0.7 + 0.15 * (round - 1), 0.7 + 0.15 * round)
-        features = _features(
-            data, used, 3 * seed + round, accel, lambda f, span=span: progress(span[0] + f * (span[1] - span[0]))
-        )
+
+        def within(done: float, span: tuple[float, float] = span) -> None:
+            progress(span[0] + done * (span[1] - span[0]))
+
+        features = _features(data, used, 3 * seed + round, accel, within)
         labels = data.train_labels[used]
         tried_at, *sets_at = places.split([len(tried), *(len(candidates[c]) for c in alive)])
         for candidate, at in zip(alive, sets_at, strict=True):

@@ -85,8 +85,8 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """What the training images, their labels and their scale are known by, on disk: 24 hexadecimal digits."""
-        digest = hashlib.sha256(self.train_images.contiguous().numpy())
-        digest.update(self.train_labels.contiguous().numpy())
+        digest = hashlib.sha256(self.train_images.contiguous().numpy().data)
+        digest.update(self.train_labels.contiguous().numpy().data)
         digest.update(repr((self.mean, self.std)).encode())
         return digest.hexdigest()[:24]
 

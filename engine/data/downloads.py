@@ -32,6 +32,8 @@ from engine.data.folder_check import open_zip, read_member, safe_members
 from engine.errors import Refused
 from engine.home import aside, cache_folder
 
+Split = tuple[Tensor, Tensor]  # images (N, C, H, W) uint8 and labels (N,)
+
 SOURCES: dict[str, Any] = {
     "mnist": datasets.MNIST,
     "fashion-mnist": datasets.FashionMNIST,
@@ -53,10 +55,10 @@ def load(name: str, progress: Progress | None = None) -> Dataset:
     folder, layout = found
     if layout == (CIFAR10_ZIP,):
         return assemble("cifar10", *_cifar10_zip(folder / CIFAR10_ZIP, progress))
-    return assemble(name, *(_read(name, folder, train) for train in (True, False)))
+    return assemble(name, _read(name, folder, True), _read(name, folder, False))
 
 
-def _read(name: str, folder: Path, train: bool) -> tuple[Tensor, Tensor]:
+def _read(name: str, folder: Path, train: bool) -> Split:
     """One split as torchvision reads it: images (N, C, H, W) uint8 and labels.
 
     The CIFAR archives hold pickles. torchvision unpickles a file only when its MD5 sum is that of the official one
@@ -87,7 +89,12 @@ def _read(name: str, folder: Path, train: bool) -> tuple[Tensor, Tensor]:
 # ---- the zip of CIFAR-10 as JPEGs by class --------------------------------------------------------------------------
 
 
-def _cifar10_zip(path: Path, progress: Progress | None) -> list[tuple[Tensor, Tensor]]:
+def _splits(kept: dict[str, Tensor]) -> tuple[Split, Split]:
+    train, test = ((kept[f"{split}.images"], kept[f"{split}.labels"]) for split in ("train", "test"))
+    return train, test
+
+
+def _cifar10_zip(path: Path, progress: Progress | None) -> tuple[Split, Split]:
     """Training and test of ``cifar10-imagefolder.zip``, decoded once and then kept in the cache.
 
     Images are in the order of class and name, so that an index means the same image on every machine.
@@ -96,8 +103,7 @@ def _cifar10_zip(path: Path, progress: Progress | None) -> list[tuple[Tensor, Te
     cache = cache_folder("data") / f"cifar10-{stat.st_size}-{stat.st_mtime_ns}.safetensors"
     splits = ("train", "test")
     with contextlib.suppress(FileNotFoundError, SafetensorError, KeyError):
-        kept = load_file(cache)
-        return [(kept[f"{split}.images"], kept[f"{split}.labels"]) for split in splits]
+        return _splits(load_file(cache))
     classes = DATASETS["cifar10"].classes
     with open_zip(path) as archive:
         names: dict[str, list[tuple[int, str]]] = {split: [] for split in splits}
@@ -115,10 +121,10 @@ def _cifar10_zip(path: Path, progress: Progress | None) -> list[tuple[Tensor, Te
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for split, found in names.items():
                 found.sort()
-                parts = [[name for _, name in found[start : start + 500]] for start in range(0, len(found), 500)]
+                shares = [[name for _, name in found[start : start + 500]] for start in range(0, len(found), 500)]
                 decoded = []
                 # Closing cancels what is left when ``progress`` raises because somebody stopped the run.
-                with contextlib.closing(pool.map(lambda part: _decode(archive, part), parts)) as results:
+                with contextlib.closing(pool.map(lambda part: _decode(archive, part), shares)) as results:  # type: ignore[type-var]
                     for part in results:
                         decoded.append(part)
                         done += len(part)
@@ -128,7 +134,7 @@ def _cifar10_zip(path: Path, progress: Progress | None) -> list[tuple[Tensor, Te
                 out[f"{split}.labels"] = torch.tensor([c for c, _ in found])
     with aside(cache) as part:
         save_file(out, part)
-    return [(out[f"{split}.images"], out[f"{split}.labels"]) for split in splits]
+    return _splits(out)
 
 
 def _decode(archive: zipfile.ZipFile, names: list[str]) -> np.ndarray:
@@ -164,8 +170,12 @@ def download(name: str, progress: Progress | None = None) -> None:
             files = list(_archives(name, Path(stage)))
             for number, (path, urls, md5) in enumerate(files):
                 of = f", file {number + 1} of {len(files)}" if len(files) > 1 else ""
-                what = f"Downloading {info.title}{of}."
-                _fetch_any(urls, path, md5, lambda part, what=what: progress(part, what) if progress else None)
+
+                def fetched(part: float, of: str = of) -> None:
+                    if progress:
+                        progress(part, f"Downloading {info.title}{of}.")
+
+                _fetch_any(urls, path, md5, fetched)
             if progress:
                 progress(1.0, f"Unpacking {info.title}.")
             for train in (True, False):

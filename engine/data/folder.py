@@ -93,7 +93,7 @@ def _decode(
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         try:
-            with contextlib.closing(pool.map(part, range(0, len(found), 64))) as parts:
+            with contextlib.closing(pool.map(part, range(0, len(found), 64))) as parts:  # type: ignore[type-var]
                 for done in parts:
                     if progress:
                         progress(done / len(found), "Reading the images.")

@@ -323,6 +323,7 @@ class _Bounded(io.FileIO):
 def safe_members(archive: zipfile.ZipFile, name: str) -> list[tuple[str, zipfile.ZipInfo]]:
     """Path and entry of the files of a zip, hidden ones left out, once all of them are harmless. Raises ``Refused``."""
     members = [m for m in archive.infolist() if not m.filename.endswith("/")]
+    assert archive.fp is not None  # it is open
     packed, total = os.fstat(archive.fp.fileno()).st_size, 0
     for m in members:
         path, shown = m.filename.replace("\\", "/"), presentable(m.filename)

@@ -29,10 +29,14 @@ STEPS = 12  # on each image of a training set, of which there are thousands
 class Teacher(Protocol):
     """What lends its features: a trained student, or anything alike."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        ...
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """Images in [0, 1] into the space of the network, differentiably."""
+        ...
 
 
 def partners(labels: Tensor, seed: int) -> Tensor:

@@ -9,6 +9,6 @@ __all__ = ["Distiller", "Diverged", "StepReport", "make_distiller"]
 
 
 def make_distiller(method: str) -> Distiller:
-    """A fresh distiller of ``method``: the class named ``Method`` in ``engine/distill/<method>.py``."""
-    assert method in METHODS, method
-    return import_module(f"engine.distill.{method}").Method()
+    """A fresh distiller of ``method``: the class named ``Method`` in ``engine/distill/<method>.py``, or in the module
+    that its ``MethodInfo`` names."""
+    return import_module(METHODS[method].module or f"engine.distill.{method}").Method()

@@ -58,7 +58,9 @@ class Bank:
         return view
 
     def state_dict(self) -> dict[str, Any]:
+        """The views, finished and under way."""
         return {"views": self.views, "upcoming": self.upcoming, "ticks": self.ticks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state_dict``."""
         self.views, self.upcoming, self.ticks = state["views"], state["upcoming"], state["ticks"]

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from engine.accel import Accel
 from engine.data.base import Dataset
+from engine.distill.images import finished, initial_images, whitening
 from engine.spec import RunSpec
-from engine.synthetic import SyntheticSet
+from engine.synthetic import ZCA, SyntheticSet
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,14 @@ class Distiller(Protocol):
 
     ``progress``, the share of the run's budget that is used, in [0, 1], is set before every step by whoever takes the
     steps, for methods with a schedule. With a budget of steps it is the same in a resumed run.
+
+    ``images`` and ``zca`` are what the probe of a single step looks at: the images (N, C, H, W) in model space, and the
+    whitening of that space where there is one.
     """
 
     progress: float
+    images: Tensor
+    zca: ZCA | None
 
     def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
         """Initial images, networks, optimisers. Raises ``Refused`` when the spec does not fit the data."""
@@ -56,9 +62,55 @@ class Distiller(Protocol):
         """The images as they are now, on the CPU, not sharing memory with the distiller."""
         ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs besides its spec and data."""
+        ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what another's ``state_dict`` gave, with its tensors on whatever device."""
+        ...
+
+
+class ImageDistiller:
+    """What methods that move images share: how they begin, what they hand over, what they need to go on.
+
+    A subclass makes its ``optimiser`` at the end of ``setup``, has ``step``, and adds what else it keeps to the state.
+    """
+
+    own: Any  # the method's parameters, ``spec.parameters``
+    optimiser: torch.optim.Optimizer
+    progress = 0.0
+
+    def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
+        """Images (K·ipc, C, H, W) float32 in model space on the device, class after class, with gradients; their
+        ``classes`` (K·ipc,) on the CPU; ``zca`` where the run whitens; a ``generator`` for all that is random."""
+        self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
+        self.generator = torch.Generator().manual_seed(spec.seed)
+        self.zca: ZCA | None = whitening(data) if spec.zca else None
+        images, self.classes = initial_images(spec, data, self.zca)
+        self.images = images.to(accel.device).requires_grad_()
+        self.count = 0  # updates of the images
+
+    def synthetic(self) -> SyntheticSet:
+        """The images as they are now, with hard labels."""
+        return finished(self.spec, self.data, self.images, self.classes, self.zca, self.count)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What another one, set up alike, needs to go on exactly as this one would."""
+        return {
+            "count": self.count,
+            "images": self.images.detach(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state_dict``."""
+        self.count = state["count"]
+        with torch.no_grad():
+            self.images.copy_(state["images"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"].cpu())
 
 
 class Diverged(RuntimeError):

@@ -43,6 +43,7 @@ class AttentionEmbedding(dm.Embedding):
         self.power, self.weight = power, weight
 
     def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, D): the attention maps of all layers but the last, weighed, beside the features."""
         x, rectified = images, []
         for module in self.body:
             x = module(x)
@@ -63,4 +64,5 @@ class Method(dm.Method):
 
     def _programs(self) -> tuple[Callable[..., Any], ...]:
         own = self.spec.parameters
+        assert isinstance(own, DataDAMParameters)
         return dm.programs(self.key, self.accel, AttentionEmbedding, power=own.power, weight=own.weight)

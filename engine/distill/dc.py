@@ -31,14 +31,13 @@ from engine.accel import Accel
 from engine.augment import Draw, apply
 from engine.data.base import Dataset
 from engine.distill.bank import Bank
-from engine.distill.base import StepReport, check_finite, on_device
-from engine.distill.images import class_batch, finished, initial_images, network_key, new_seed, to_space, whitening
+from engine.distill.base import ImageDistiller, StepReport, check_finite, on_device
+from engine.distill.images import class_batch, network_key, new_seed, to_space
 from engine.errors import Refused
 from engine.formation import decode
 from engine.methods import BANK_NEEDS_UNTRAINED, DCParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
-from engine.synthetic import SyntheticSet
 
 NET_BATCH = 256  # of plain SGD on the network, inside one trajectory
 
@@ -101,12 +100,14 @@ def under(augmentation: list[Any], images: Tensor) -> Tensor:
     return apply(images, Draw(*augmentation)) if augmentation else images
 
 
-class Method:
+class Method(ImageDistiller):
     """DC as a distiller; see the module's text. One step is one update of the images."""
+
+    own: DCParameters
 
     def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
         assert isinstance(spec.parameters, DCParameters)
-        self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
+        super().setup(spec, data, accel)
         own = self.own
         outer, inner = loops(spec.ipc)
         self.outer, self.inner = own.outer_loop or outer, inner if own.inner_loop is None else own.inner_loop
@@ -114,15 +115,10 @@ class Method:
         self.banked = own.variant == "bank" or (own.variant == "auto" and not trained)
         if self.banked and trained:
             raise Refused(BANK_NEEDS_UNTRAINED)
-        self.generator = torch.Generator().manual_seed(spec.seed)
-        self.zca = whitening(data) if spec.zca else None
-        images, self.classes = initial_images(spec, data, self.zca)
-        self.images = images.to(accel.device).requires_grad_()
         self.optimiser = torch.optim.SGD([self.images], lr=own.lr_img, momentum=0.5)
         self.key = network_key(spec, data)
         self.params: dict[str, Tensor] = {}  # of the network under way, where it is trained
         self.bank = Bank(own.bank_size, own.refresh, len(data.classes), self._begin, self._see, self.generator)
-        self.count = 0
         self._image_gradient, self._gradient, self._rough_gradient = programs(self.key, own.distance, accel)
 
     # ---- the method ----
@@ -187,25 +183,10 @@ class Method:
 
     # ---- the result and the state ----
 
-    def synthetic(self) -> SyntheticSet:
-        """The images as they are now, with hard labels."""
-        return finished(self.spec, self.data, self.images, self.classes, self.zca, self.count)
-
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "count": self.count,
-            "images": self.images.detach(),
-            "optimiser": self.optimiser.state_dict(),
-            "params": self.params,
-            "bank": self.bank.state_dict(),
-            "generator": self.generator.get_state(),
-        }
+        return {**super().state_dict(), "params": self.params, "bank": self.bank.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = state["count"]
-        with torch.no_grad():
-            self.images.copy_(state["images"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        super().load_state_dict(state)
         self.params = on_device(state["params"], self.accel.device)
         self.bank.load_state_dict(on_device(state["bank"], self.accel.device))
-        self.generator.set_state(state["generator"].cpu())

@@ -23,8 +23,8 @@ from torch.func import functional_call, grad_and_value
 
 from engine.accel import Accel
 from engine.data.base import Dataset
-from engine.distill.base import StepReport, check_finite
-from engine.distill.images import finished, initial_images, network_key, new_seed, to_space, whitening
+from engine.distill.base import ImageDistiller, StepReport, check_finite
+from engine.distill.images import network_key, new_seed, to_space
 from engine.distill.pretrained import begin
 from engine.distill.unroll import Advance, Loss, Weights, descent, unroll
 from engine.estimate import keeps_path
@@ -70,24 +70,21 @@ def real_batch(
     return place(images, accel), data.train_labels[picked].to(accel.device)
 
 
-class Method:
+class Method(ImageDistiller):
     """DD as a distiller; see the module's text. One step is one update of images and step sizes."""
+
+    own: DDParameters
 
     def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
         assert isinstance(spec.parameters, DDParameters)
-        self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
+        spec.parameters.check(spec.ipc, spec.zca)
+        super().setup(spec, data, accel)
         own = self.own
-        own.check(spec.ipc, spec.zca)
-        self.generator = torch.Generator().manual_seed(spec.seed)
-        self.zca = whitening(data) if spec.zca else None
-        images, self.classes = initial_images(spec, data, self.zca)
-        self.images = images.to(accel.device).requires_grad_()
         self.labels = self.classes.to(accel.device)
         self.turns = 1 if own.shared else own.distill_steps
         first = torch.full((own.distill_steps * own.distill_epochs,), own.lr_step, device=accel.device)
         self.raw_rates = first.expm1().log().requires_grad_()  # the inverse of softplus, which keeps rates above zero
         self.optimiser = torch.optim.Adam([self.images, self.raw_rates], lr=own.lr_img, betas=BETAS)
-        self.count = 0
 
         key = network_key(spec, data)
         names = ("name", "channels", "size", "classes", "width", "depth")
@@ -116,6 +113,7 @@ class Method:
             torch.autograd.backward([images for images, _ in batches], [g / self.own.n_nets for g in found.images])
             rates.backward(found.rates / self.own.n_nets, retain_graph=True)
             total += float(loss) / self.own.n_nets
+        assert self.images.grad is not None and self.raw_rates.grad is not None
         check_finite(torch.tensor(total), torch.cat([self.images.grad.flatten(), self.raw_rates.grad]))
         for group in self.optimiser.param_groups:
             group["lr"] = self.own.lr_img * 0.5 ** (self.count // self.own.halve)
@@ -158,27 +156,20 @@ class Method:
 
     def synthetic(self) -> SyntheticSet:
         """The images as they are now, with hard labels, step sizes and where the steps begin."""
-        made = finished(self.spec, self.data, self.images, self.classes, self.zca, self.count)
         sizes = F.softplus(self.raw_rates).detach().float().cpu()
-        return replace(made, step_sizes=sizes, turns=self.turns, start=self.start)
+        return replace(super().synthetic(), step_sizes=sizes, turns=self.turns, start=self.start)
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "count": self.count,
-            "images": self.images.detach(),
+            **super().state_dict(),
             "raw_rates": self.raw_rates.detach(),
-            "optimiser": self.optimiser.state_dict(),
             "weights": self.start.weights,
             "pool": self.pool,
-            "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = state["count"]
+        super().load_state_dict(state)
         with torch.no_grad():
-            self.images.copy_(state["images"])
             self.raw_rates.copy_(state["raw_rates"])
-        self.optimiser.load_state_dict(state["optimiser"])
         self.start = replace(self.start, weights={k: w.cpu() for k, w in state["weights"].items()})
         self.pool = state["pool"]
-        self.generator.set_state(state["generator"].cpu())

@@ -24,13 +24,12 @@ from engine.accel import Accel
 from engine.augment import Draw, apply, draw, strategy_for
 from engine.data.base import Dataset
 from engine.distill.bank import Bank
-from engine.distill.base import StepReport, check_finite, on_device
-from engine.distill.images import class_batch, finished, initial_images, network_key, new_seed, to_space, whitening
+from engine.distill.base import ImageDistiller, StepReport, check_finite, on_device
+from engine.distill.images import class_batch, network_key, new_seed, to_space
 from engine.formation import decode
 from engine.methods import DMParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
-from engine.synthetic import SyntheticSet
 
 
 def matching_loss(features: Tensor, means: Tensor) -> Tensor:
@@ -49,6 +48,7 @@ class Embedding(nn.Module):
         self.body = body
 
     def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, D)."""
         return self.body(images).flatten(1)
 
 
@@ -78,22 +78,19 @@ def programs(
     return *accel.programs(build), build()[1]
 
 
-class Method:
+class Method(ImageDistiller):
     """DM as a distiller; see the module's text."""
+
+    own: DMParameters
 
     def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
         assert isinstance(spec.parameters, DMParameters)
-        self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
-        self.generator = torch.Generator().manual_seed(spec.seed)
-        self.zca = whitening(data) if spec.zca else None
-        images, self.classes = initial_images(spec, data, self.zca)
-        self.images = images.to(accel.device).requires_grad_()
+        super().setup(spec, data, accel)
         self.optimiser = torch.optim.SGD([self.images], lr=self.own.lr_img, momentum=0.5)
         self.strategy = strategy_for(data)
         self.key = network_key(spec, data)
         own = self.own
         self.bank = Bank(own.bank_size, own.refresh, len(data.classes), self._begin, self._see, self.generator)
-        self.count = 0
         self._gradient, self._embed, self._rough_embed = self._programs()
 
     def _programs(self) -> tuple[Callable[..., Any], ...]:
@@ -130,25 +127,11 @@ class Method:
         with torch.no_grad():
             return look(view["params"], real).mean(0)
 
-    # ---- the result and the state ----
-
-    def synthetic(self) -> SyntheticSet:
-        """The images as they are now, with hard labels."""
-        return finished(self.spec, self.data, self.images, self.classes, self.zca, self.count)
+    # ---- the state ----
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "count": self.count,
-            "images": self.images.detach(),
-            "optimiser": self.optimiser.state_dict(),
-            "bank": self.bank.state_dict(),
-            "generator": self.generator.get_state(),
-        }
+        return {**super().state_dict(), "bank": self.bank.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = state["count"]
-        with torch.no_grad():
-            self.images.copy_(state["images"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        super().load_state_dict(state)
         self.bank.load_state_dict(on_device(state["bank"], self.accel.device))
-        self.generator.set_state(state["generator"].cpu())

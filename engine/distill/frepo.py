@@ -23,8 +23,8 @@ from torch.func import functional_call, grad, grad_and_value
 
 from engine.accel import Accel
 from engine.data.base import Dataset
-from engine.distill.base import StepReport, check_finite, on_device
-from engine.distill.images import centred_labels, finished, initial_images, network_key, new_seed, to_space, whitening
+from engine.distill.base import ImageDistiller, StepReport, check_finite, on_device
+from engine.distill.images import centred_labels, finished, network_key, new_seed, to_space
 from engine.formation import decode
 from engine.methods import FRePoParameters
 from engine.networks import make_network
@@ -86,27 +86,24 @@ def programs(key: tuple[Any, ...], accel: Accel) -> tuple[Callable[..., Any], ..
     return accel.programs(build)
 
 
-class Method:
+class Method(ImageDistiller):
     """FRePo as a distiller; see the module's text."""
+
+    own: FRePoParameters
 
     progress = 0.0
 
     def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
         assert isinstance(spec.parameters, FRePoParameters)
-        self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
-        self.generator = torch.Generator().manual_seed(spec.seed)
-        device = accel.device
-        self.zca = whitening(data) if spec.zca else None
-        images, classes = initial_images(spec, data, self.zca)
-        self.images = images.to(device).requires_grad_()
-        self.labels = centred_labels(classes, len(data.classes)).to(device).requires_grad_(self.own.learn_labels)
+        super().setup(spec, data, accel)
+        labels = centred_labels(self.classes, len(data.classes)).to(accel.device)
+        self.labels = labels.requires_grad_(self.own.learn_labels)
         self.rates = [self.own.lr_img]
         if self.own.learn_labels:
             self.rates.append(self.own.lr_img * self.own.label_rate)
         learned = [self.images, self.labels][: len(self.rates)]
         groups = [{"params": [t], "lr": rate} for t, rate in zip(learned, self.rates, strict=True)]
         self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
-        self.count = 0
 
         self.key = network_key(spec, data)
         self.pool: list[dict[str, Any]] = []
@@ -199,20 +196,10 @@ class Method:
         return finished(self.spec, self.data, self.images, labels, self.zca, self.count)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "count": self.count,
-            "images": self.images.detach(),
-            "labels": self.labels.detach(),
-            "optimiser": self.optimiser.state_dict(),
-            "pool": self.pool,
-            "generator": self.generator.get_state(),
-        }
+        return {**super().state_dict(), "labels": self.labels.detach(), "pool": self.pool}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = state["count"]
+        super().load_state_dict(state)
         with torch.no_grad():
-            self.images.copy_(state["images"])
             self.labels.copy_(state["labels"])
-        self.optimiser.load_state_dict(state["optimiser"])
         self.pool = on_device(state["pool"], self.accel.device)
-        self.generator.set_state(state["generator"].cpu())

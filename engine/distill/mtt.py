@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import torch
@@ -27,9 +27,9 @@ from torch.func import functional_call, grad_and_value
 from engine import augment
 from engine.accel import Accel
 from engine.data.base import Dataset
-from engine.distill.base import StepReport, check_finite
+from engine.distill.base import ImageDistiller, StepReport, check_finite
 from engine.distill.experts import Experts
-from engine.distill.images import finished, initial_images, network_key, whitening
+from engine.distill.images import finished, network_key
 from engine.distill.unroll import descent, unroll
 from engine.errors import Refused
 from engine.estimate import keeps_path
@@ -46,8 +46,11 @@ SHARE = 1.0  # seconds of recording for each second of matching, until all exper
 def matching_loss(weights: dict[str, Tensor], target: dict[str, Tensor], start: dict[str, Tensor]) -> Tensor:
     """Section 3.2 of the paper: ||θ - θ*||² / ||θ_s - θ*||², where the student arrived, where the expert did, and where
     both began. The sums run over all parameters; 1 is the loss of a student that did not move."""
-    missed = sum((weights[k] - target[k]).square().sum() for k in target)
-    return missed / sum((start[k] - target[k]).square().sum() for k in target)
+
+    def squares(one: dict[str, Tensor]) -> Tensor:
+        return reduce(torch.add, [(one[k] - target[k]).square().sum() for k in target])
+
+    return squares(weights) / squares(start)
 
 
 @lru_cache(maxsize=4)
@@ -67,25 +70,24 @@ def program(key: tuple[Any, ...], accel: Accel) -> Callable[..., Any]:
     return accel.programs(build)[0]
 
 
-class Method:
+class Method(ImageDistiller):
     """MTT as a distiller; see the module's text. One step is one update of images and step size."""
+
+    own: MTTParameters
 
     def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
         assert isinstance(spec.parameters, MTTParameters)
         if problem := spec.parameters.problem():
             raise Refused(problem)
-        self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
-        self.generator = torch.Generator().manual_seed(spec.seed)
-        self.zca = whitening(data) if spec.zca else None
-        images, classes = initial_images(spec, data, self.zca)
-        self.images, self.classes = images.to(accel.device), classes.to(accel.device)
+        super().setup(spec, data, accel)
+        self.images.requires_grad_(False)  # the gradient is handed to the optimiser
+        self.classes = self.classes.to(accel.device)
         # What softplus makes the initial step size
         self.raw = torch.tensor(self.own.step_size, dtype=torch.float64).expm1().log().float().to(accel.device)
         groups = [{"params": [self.images], "lr": self.own.lr_img}, {"params": [self.raw], "lr": self.own.lr_step}]
         self.optimiser = torch.optim.SGD(groups, momentum=0.5)
         self.strategy = augment.strategy_for(data, "dsa") if self.own.augment else None
         self.experts = Experts(spec, data, accel, self.zca)
-        self.count = 0
         self.took = 0.0  # seconds of the last matching
         self.keep = keeps_path(spec)
         self._advance = program(network_key(spec, data), accel)
@@ -156,17 +158,8 @@ class Method:
         return replace(made, step_sizes=F.softplus(self.raw).cpu().view(1))
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "count": self.count,
-            "images": self.images,
-            "raw": self.raw,
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-        }
+        return {**super().state_dict(), "raw": self.raw}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = state["count"]
-        self.images.copy_(state["images"])
+        super().load_state_dict(state)
         self.raw.copy_(state["raw"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"].cpu())

@@ -17,7 +17,7 @@ from engine.accel import Accel, seeded
 from engine.data.base import Dataset
 from engine.errors import Refused
 from engine.home import aside, cache_folder
-from engine.networks import make_network
+from engine.networks import Network, make_network
 from engine.students.course import misfit
 from engine.synthetic import Start
 
@@ -25,7 +25,7 @@ RECIPE = 1  # raise it when pre-training changes: kept networks are then trained
 Build = dict[str, Any]  # the arguments of ``make_network``, less the seed
 
 
-def begin(start: Start, build: Build, seed: int, data: Dataset, accel: Accel) -> nn.Module:
+def begin(start: Start, build: Build, seed: int, data: Dataset, accel: Accel) -> Network:
     """The network that steps begin at: the one that ``start`` names, or that of ``seed`` where any of its kind will do.
 
     ``data``: the dataset at hand, whose shape networks are made for. Raises ``Refused`` when the weights of ``start``
@@ -43,18 +43,19 @@ def begin(start: Start, build: Build, seed: int, data: Dataset, accel: Accel) ->
     return pretrained(build, source_dataset(start.source, data), start.source_steps, seed, accel)
 
 
-def fresh(build: Build, seed: int) -> nn.Module:
+def fresh(build: Build, seed: int) -> Network:
     """A network with Xavier-normal weights and zero biases, as the paper's code initialises them."""
     network = make_network(**build)
     with seeded(seed):
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_normal_(module.weight)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
     return network
 
 
-def pretrained(build: Build, source: Dataset, steps: int, seed: int, accel: Accel) -> nn.Module:
+def pretrained(build: Build, source: Dataset, steps: int, seed: int, accel: Accel) -> Network:
     """A network that has learned ``source`` for ``steps`` steps from ``seed``, on the CPU; kept for next time."""
     network = make_network(**build)
     facts = (RECIPE, sorted(build.items()), steps, seed, _digest(source))
@@ -69,7 +70,7 @@ def pretrained(build: Build, source: Dataset, steps: int, seed: int, accel: Acce
     return network
 
 
-def _train(build: Build, source: Dataset, steps: int, seed: int, accel: Accel) -> nn.Module:
+def _train(build: Build, source: Dataset, steps: int, seed: int, accel: Accel) -> Network:
     """A short training on real images, as full-data students are trained."""
     from engine.students.fit import train_one  # which itself trains students from what this module makes
     from engine.students.train import make_real_plan

@@ -20,16 +20,15 @@ from torch.func import grad
 from engine import augment
 from engine.accel import Accel
 from engine.data.base import Dataset
-from engine.distill.base import StepReport, check_finite
+from engine.distill.base import ImageDistiller, StepReport, check_finite
 from engine.distill.dd import programs, real_batch
-from engine.distill.images import finished, initial_images, network_key, new_seed, whitening
+from engine.distill.images import network_key, new_seed
 from engine.distill.unroll import Advance, Loss, State, Weights, descent, unroll
 from engine.estimate import keeps_path
 from engine.methods import RaTParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
 from engine.students.train import place
-from engine.synthetic import SyntheticSet
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam on the networks
 SMOOTH = 0.9  # of the moving average of the gradient's norm
@@ -64,22 +63,19 @@ def clipped(gradient: Tensor, average: float | None) -> tuple[Tensor, float]:
     return gradient * min(1.0, 2 * average / max(norm, 1e-12)), average
 
 
-class Method:
+class Method(ImageDistiller):
     """RaT-BPTT as a distiller; see the module's text. One step is one update of the images."""
+
+    own: RaTParameters
 
     def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
         assert isinstance(spec.parameters, RaTParameters)
-        self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
-        self.own.check()
-        self.generator = torch.Generator().manual_seed(spec.seed)
-        self.zca = whitening(data) if spec.zca else None
-        images, self.classes = initial_images(spec, data, self.zca)
-        self.images = images.to(accel.device).requires_grad_()
+        spec.parameters.check()
+        super().setup(spec, data, accel)
         self.labels = self.classes.to(accel.device)
         self.optimiser = torch.optim.Adam([self.images], lr=self.own.lr_img)
         self.strategy = augment.strategy_for(data)
         self.average: float | None = None  # of the gradient's norm
-        self.count = 0
         self.key = network_key(spec, data)
         self.keep = keeps_path(spec)
         self._advance, self._judge = programs(self.key, accel, adam if self.own.inner == "adam" else descent)
@@ -101,6 +97,7 @@ class Method:
         found = sweep(self._seen(final, gradient))
         self.optimiser.zero_grad()
         torch.autograd.backward([images for images, _ in batches], found.images)
+        assert self.images.grad is not None
         check_finite(loss, self.images.grad)
         self.images.grad, self.average = clipped(self.images.grad, self.average)
         self.optimiser.step()
@@ -140,22 +137,9 @@ class Method:
 
     # ---- the result and the state ----
 
-    def synthetic(self) -> SyntheticSet:
-        """The images as they are now, with hard labels."""
-        return finished(self.spec, self.data, self.images, self.classes, self.zca, self.count)
-
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "count": self.count,
-            "images": self.images.detach(),
-            "average": self.average,
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-        }
+        return {**super().state_dict(), "average": self.average}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count, self.average = state["count"], state["average"]
-        with torch.no_grad():
-            self.images.copy_(state["images"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"].cpu())
+        super().load_state_dict(state)
+        self.average = state["average"]

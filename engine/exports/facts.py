@@ -51,10 +51,12 @@ class Story:
 
     @property
     def kind(self) -> str:
+        """What the run was, where it was made."""
         return self.origin.kind if self.origin else self.run.kind
 
     @property
     def spec(self) -> dict[str, Any]:
+        """The settings it was made with, there."""
         return self.origin.spec if self.origin else self.run.spec
 
     @property
@@ -106,7 +108,7 @@ class Story:
             and self._by_the_book(e["protocol"], e["network"])
         ]
         wanted = [e for e in own if e["protocol"] == self.protocol]
-        return (wanted or own or [None])[-1]
+        return (wanted or own)[-1] if own else None
 
     def _by_the_book(self, protocol: str, network: str) -> bool:
         """Whether a protocol trains that network on this run's set by itself."""

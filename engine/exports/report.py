@@ -94,7 +94,8 @@ def _film(story: Story, steps: Sequence[int]) -> str:
     seconds = {event.step: event.data.get("seconds") for event in story.events("frame")}
 
     def said(step: int) -> str:
-        took = f", {words.duration(seconds[step])} of distilling" if seconds.get(step) else ""
+        passed = seconds.get(step)
+        took = f", {words.duration(passed)} of distilling" if passed else ""
         return f"Step {step:,} of {story.steps:,}{took}" if story.steps else "The images of the set"
 
     def source(step: int) -> str:

@@ -29,7 +29,7 @@ from engine.data.folder_check import BROKEN, MAX_RATIO, RATIO_FROM, open_zip
 from engine.errors import Refused
 from engine.exports.facts import story
 from engine.runs.store import Store
-from engine.spec import PROTOCOLS, SPECS
+from engine.spec import SPECS, BaselineSpec, ProtocolName, RunSpec
 
 FORMAT = 1
 NAMES = re.compile(r"(run|events|evaluations)\.json|frames/\d{6,9}\.webp|result/synthetic\.(json|safetensors)")
@@ -70,7 +70,6 @@ Moment = Annotated[float, Field(ge=0, le=1e11)]
 Step = Annotated[int, Field(ge=0, lt=10**9)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]
-Protocol = Literal[*PROTOCOLS]
 Split = Literal["test", "held-out"]
 Shares = Annotated[list[Share], Field(min_length=1, max_length=100)]
 
@@ -84,7 +83,7 @@ class Checked(BaseModel):
 class About(Checked):
     """``run.json``."""
 
-    limbeck_run: Literal[FORMAT]
+    limbeck_run: Literal[FORMAT]  # type: ignore[valid-type]
     kind: Literal["distill", "baseline", "soften", "import"]
     title: Words
     dataset: Annotated[Text, StringConstraints(min_length=1)]
@@ -96,6 +95,8 @@ class About(Checked):
 
 
 class Layout(Checked):
+    """How a frame's images lie: cells of ``size`` pixels, one class a column unless ``cells`` says otherwise."""
+
     columns: Annotated[int, Field(ge=1, le=1000)]
     rows: Annotated[int, Field(ge=1, le=20_000)]
     size: Annotated[int, Field(ge=1, le=256)]
@@ -106,13 +107,17 @@ class Layout(Checked):
 
 
 class Frame(Checked):
+    """When a picture of the film was taken, in seconds of distilling."""
+
     seconds: Seconds | None = None
 
 
 class Accuracy(Checked):
+    """A point of the curve of live accuracies."""
+
     accuracy: Share
     std: Share = 0.0
-    protocol: Protocol = "quick"
+    protocol: ProtocolName = "quick"
     students: Count = 1
     split: Split = "held-out"
     seconds: Seconds
@@ -120,16 +125,20 @@ class Accuracy(Checked):
 
 
 class Reference(Checked):
+    """What real images reach, the curve's dashed line."""
+
     label: Words
     kind: Literal["random", "selected"]
     accuracy: Share
     std: Share = 0.0
-    protocol: Protocol = "quick"
+    protocol: ProtocolName = "quick"
     split: Split = "held-out"
     draws: Count = 1
 
 
 class Side(Checked):
+    """One of the five trainings behind the robust scores."""
+
     side: Literal["syn-hard", "syn-any", "random-any"]
     augmented: bool
     mean: Share
@@ -140,6 +149,8 @@ class Side(Checked):
 
 
 class Ranking(Checked):
+    """The robust scores."""
+
     lrs: Share
     ars: Share
     hlr: Annotated[float, Field(ge=-1, le=1)]
@@ -148,7 +159,7 @@ class Ranking(Checked):
     sides: Annotated[list[Side], Field(min_length=5, max_length=5)]
     weight: Share
     balance: Share
-    protocol: Protocol
+    protocol: ProtocolName
     network: Name
     seeds: Count
     split: Split
@@ -166,7 +177,7 @@ class Evaluation(Checked):
     mean: Share
     std: Share
     accuracies: Shares
-    protocol: Protocol
+    protocol: ProtocolName
     network: Name
     seconds: Seconds = 0.0
     split: Split = "test"
@@ -202,6 +213,7 @@ class Carried:
 
     @property
     def layout(self) -> dict[str, Any]:
+        """How the frames' images lie; see ``Layout``."""
         return next(data for kind, _, data in self.events if kind == "layout")
 
 
@@ -214,7 +226,7 @@ def export_run(store: Store, id: str) -> bytes:
     folder = store.result_folder(id)
     if folder is None or not told.frames or not told.layout:
         raise Refused(f"Run {id} has no result to export yet; it is {told.run.status}.")
-    kind = told.kind if told.kind in ("distill", "baseline", "soften") else "import"
+    kind: Any = told.kind if told.kind in ("distill", "baseline", "soften") else "import"
     origin = told.origin
     about = About(
         limbeck_run=FORMAT,
@@ -394,7 +406,7 @@ def _spec(about: About, name: str) -> dict[str, Any]:
             f"run.json in {name} has settings that this version of Limbeck does not know, or that were changed; import "
             "it with the version that made it, or export its set alone (.zip) and import that."
         ) from None
-    if about.kind in ("distill", "baseline") and spec.dataset != about.dataset:
+    if isinstance(spec, RunSpec | BaselineSpec) and spec.dataset != about.dataset:
         raise Refused(f"run.json in {name} names two datasets; export the run again.")
     return spec.model_dump(mode="json")
 

@@ -28,7 +28,8 @@ def npz(folder: Path) -> bytes:
     """The set saved in ``folder`` as an ``.npz`` of plain arrays. Raises ``Refused`` where there is none."""
     tensors, about = _saved(folder)
     out = io.BytesIO()
-    np.savez_compressed(out, **tensors, **{ABOUT: np.array(json.dumps(about))})
+    arrays: dict[str, Any] = {**tensors, ABOUT: np.array(json.dumps(about))}
+    np.savez_compressed(out, **arrays)
     return out.getvalue()
 
 

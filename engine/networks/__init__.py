@@ -11,6 +11,7 @@ import torch.nn as nn
 from engine.accel import seeded
 from engine.errors import Refused
 from engine.networks.alexnet import AlexNet
+from engine.networks.base import Network
 from engine.networks.convnet import ConvNet, ConvNetWide
 from engine.networks.edge_popup import EdgePopup
 from engine.networks.lenet import LeNet
@@ -28,6 +29,7 @@ __all__ = [
     "ConvNetWide",
     "EdgePopup",
     "LeNet",
+    "Network",
     "ResNet18",
     "ViT",
     "make_network",
@@ -46,7 +48,7 @@ def make_network(
     keep: float = 0.5,
     weights: Literal["kaiming", "signed"] = "kaiming",
     norm: Norm = "instance",
-) -> nn.Module:
+) -> Network:
     """A freshly initialised network (PyTorch's default initialisation unless its class says otherwise), from ``seed``.
 
     ``width`` applies to ``convnet``, ``convnet-wide`` and ``edge-popup``, ``depth`` to the first and the last of them,

@@ -1,10 +1,11 @@
 """The AlexNet of the dataset-distillation papers' code."""
 
 import torch.nn as nn
-from torch import Tensor
+
+from engine.networks.base import Network
 
 
-class AlexNet(nn.Module):
+class AlexNet(Network):
     """conv5(128) – max2 – conv5(192) – max2 – conv3(256) – conv3(192) – conv3(192) – max2 with ReLUs, then linear.
 
     After Krizhevsky, Sutskever & Hinton 2012, as in the code of Zhao, Mopuri & Bilen 2021 (DC): no normalisation, no
@@ -32,11 +33,3 @@ class AlexNet(nn.Module):
             nn.MaxPool2d(2),
         )
         self.head = nn.Linear(192 * side * side, classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, D) flattened features of the last convolution."""
-        return self.body(x).flatten(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, K) logits."""
-        return self.head(self.features(x))

@@ -1,13 +1,13 @@
 """The ConvNet of the dataset-distillation papers, and FRePo's wide variant."""
 
 import torch.nn as nn
-from torch import Tensor
 
 from engine.errors import Refused
+from engine.networks.base import Network
 from engine.spec import Norm
 
 
-class ConvNet(nn.Module):
+class ConvNet(Network):
     """``depth`` blocks of Conv3×3(width) – norm – ReLU – AvgPool2, then a linear layer.
 
     Gidaris & Komodakis 2018, as used by Zhao et al. 2021 (DC). ``norm``: ``instance`` as the papers call it, in the
@@ -37,14 +37,6 @@ class ConvNet(nn.Module):
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(width * side * side, classes)
 
-    def features(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, D) flattened features of the last block."""
-        return self.body(x).flatten(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, K) logits."""
-        return self.head(self.features(x))
-
 
 def _norm(kind: Norm, width: int, side: int) -> list[nn.Module]:
     """The normalisation of maps (width, side, side); nothing for ``none``."""
@@ -55,7 +47,7 @@ def _norm(kind: Norm, width: int, side: int) -> list[nn.Module]:
     return [nn.LayerNorm([width, side, side]) if kind == "layer" else nn.GroupNorm(width, width, affine=True)]
 
 
-class ConvNetWide(nn.Module):
+class ConvNetWide(Network):
     """FRePo's network: Conv3×3 – ReLU – AvgPool2 without normalisation, then a linear layer.
 
     ``width`` channels in the first block, twice and four times as many in the next: 128, 256, 512 in the paper (Zhou,
@@ -79,12 +71,5 @@ class ConvNetWide(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
-
-    def features(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, D) flattened features of the last block."""
-        return self.body(x).flatten(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, K) logits."""
-        return self.head(self.features(x))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.errors import Refused
+from engine.networks.base import Network
 
 
 class Masked(nn.Module):
@@ -20,6 +21,8 @@ class Masked(nn.Module):
     of standard deviation sqrt(2 / (keep · fan-in)), ``signed`` takes that constant with random signs; dividing by
     ``keep`` makes up for what is left out (their section 4.4).
     """
+
+    weight: Tensor
 
     def __init__(self, shape: tuple[int, ...], keep: float, weights: Literal["kaiming", "signed"]):
         super().__init__()
@@ -63,7 +66,7 @@ class MaskedLinear(Masked):
         return F.linear(x, self.weight * self.mask())
 
 
-class EdgePopup(nn.Module):
+class EdgePopup(Network):
     """The ConvNet with masked layers: ``depth`` times conv3×3(width) – norm – ReLU – AvgPool2, then linear.
 
     The norm has neither scale nor shift, there are no biases: the scores are all that is learned.
@@ -96,11 +99,3 @@ class EdgePopup(nn.Module):
             inputs, side = width, side // 2
         self.body = nn.Sequential(*layers)
         self.head = MaskedLinear(width * side * side, classes, keep, weights)
-
-    def features(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, D) flattened features of the last block."""
-        return self.body(x).flatten(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, K) logits."""
-        return self.head(self.features(x))

@@ -1,12 +1,12 @@
 """LeNet-5 with ReLU and max-pooling, as the dataset-distillation papers' code has it."""
 
 import torch.nn as nn
-from torch import Tensor
 
 from engine.errors import Refused
+from engine.networks.base import Network
 
 
-class LeNet(nn.Module):
+class LeNet(Network):
     """conv5×5(6) – ReLU – max2 – conv5×5(16) – ReLU – max2 – 120 – 84 – K (LeCun et al. 1998).
 
     The first convolution pads by 2 on 28×28 images. 61,706 parameters on MNIST, 62,006 on CIFAR-10.
@@ -32,11 +32,3 @@ class LeNet(nn.Module):
             nn.ReLU(),
         )
         self.head = nn.Linear(84, classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, 84) activations before the last layer."""
-        return self.body(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, K) logits."""
-        return self.head(self.features(x))

@@ -5,6 +5,8 @@ from typing import Literal
 import torch.nn as nn
 from torch import Tensor
 
+from engine.networks.base import Network
+
 
 class Add(nn.Module):
     """The sum of two branches, as a module of its own so that attribution methods can hook it."""
@@ -38,7 +40,7 @@ class Block(nn.Module):
         return self.relu2(self.add(self.norm2(self.conv2(y)), self.shortcut(x)))
 
 
-class ResNet18(nn.Module):
+class ResNet18(Network):
     """Conv3×3(64) – norm – ReLU, then four stages of two blocks (64, 128, 256, 512), global average, linear.
 
     He et al. 2016, in the variant for 32-pixel images that the dataset-distillation papers share: a 3×3 stem without
@@ -60,10 +62,6 @@ class ResNet18(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """(N, C, H, W) images to (N, 512) averages of the last stage's maps."""
         return self.pool(self.body(x)).flatten(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, K) logits."""
-        return self.head(self.features(x))
 
 
 def _norm(channels: int, kind: Literal["instance", "batch"]) -> nn.Module:

@@ -1,12 +1,14 @@
 """The VGG11 of the dataset-distillation papers' code."""
 
 import torch.nn as nn
-from torch import Tensor
 
-LAYERS = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
+from engine.networks.base import Network
+
+POOL = 0  # among the channels of the layers
+LAYERS = (64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL)
 
 
-class VGG11(nn.Module):
+class VGG11(Network):
     """Eight Conv3×3 – GroupNorm(one channel a group) – ReLU, five MaxPool2 between them, then one linear layer.
 
     After Simonyan & Zisserman 2015, as in the code of Zhao, Mopuri & Bilen 2021 (DC), whose "InstanceNorm" this is; no
@@ -20,7 +22,7 @@ class VGG11(nn.Module):
         side, inputs = size + 2 * border, channels
         layers: list[nn.Module] = []
         for layer in LAYERS:
-            if layer == "pool":
+            if layer == POOL:
                 layers.append(nn.MaxPool2d(2))
                 side //= 2
             else:
@@ -29,11 +31,3 @@ class VGG11(nn.Module):
                 inputs = layer
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(inputs * side * side, classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, D) flattened features of the last block."""
-        return self.body(x).flatten(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, K) logits."""
-        return self.head(self.features(x))

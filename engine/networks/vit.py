@@ -5,6 +5,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from engine.errors import Refused
+from engine.networks.base import Network
 from engine.networks.resnet import Add
 
 PATCH, DIM, DEPTH, HEADS, HIDDEN = 4, 128, 6, 4, 256
@@ -35,7 +36,7 @@ class Layer(nn.Module):
         return self.add2(x, self.perceptron(self.norm2(x)))
 
 
-class ViT(nn.Module):
+class ViT(Network):
     """Patches of 4×4 pixels, 128 dimensions, 6 layers of 4 heads and a perceptron of 256, mean over tokens, linear.
 
     Dosovitskiy et al. 2021, small enough for a CPU: one image costs about as much as in a ConvNet of width 128. The
@@ -57,7 +58,3 @@ class ViT(nn.Module):
         """(N, C, H, W) images to (N, 128) means over the tokens after the last layer."""
         tokens = self.patches(x).flatten(2).transpose(1, 2) + self.positions
         return self.norm(self.body(tokens)).mean(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, K) logits."""
-        return self.head(self.features(x))

@@ -245,7 +245,7 @@ class _Distillation:
 
     def _halved(self) -> float:
         row = next(r for r in parameters(METHODS[self.spec.method].parameters) if r.name == "lr_img")
-        return max(self.spec.parameters.lr_img / 2, row.low or 0.0)
+        return max(getattr(self.spec.parameters, row.name) / 2, row.low or 0.0)
 
     def _budget_used(self) -> bool:
         spec = self.spec

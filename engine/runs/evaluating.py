@@ -38,18 +38,18 @@ def evaluate_and_keep(
         synthetic,
         data,
         protocol,
-        network=network and network.network,
+        network=network.network if network else None,
         seeds=seeds,
         seed=seed,
         accel=accel,
         split="test",
-        adjust=network and network.applied,
+        adjust=network.applied if network else None,
     )
     while True:
         try:
             fraction = next(work)
         except StopIteration as end:
-            for id in {job.id, also} - {None}:
+            for id in {job.id, also or job.id}:
                 job.store.add_evaluation(id, {**end.value.to_dict(), "dataset": data.name})
             return True
         columns = {} if job.run.kind == "distill" else {"progress": fraction}

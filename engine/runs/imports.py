@@ -34,7 +34,7 @@ def read_set(
     dataset: Dataset | None = None,
     labels: Path | None = None,
     per_class: int | None = None,
-    space: str = "auto",
+    space: exchange.Space = "auto",
 ) -> SyntheticSet:
     """A set from a folder or zip that was saved here, or from a ``.pt`` or ``.npz`` file, which needs ``dataset``.
 

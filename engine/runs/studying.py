@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine import baselines
 from engine.accel import Accel, pick_accel
 from engine.data.base import Dataset
 from engine.errors import Refused
-from engine.networks import parameter_count
+from engine.networks import Network, parameter_count
 from engine.runs.evaluating import check_fit, saved_set
 from engine.runs.film import encode
 from engine.runs.job import Heart, Job, Lost, Stopped, read_data
@@ -76,14 +76,14 @@ def study(job: Job, hear: Hear | None = None) -> None:
         try:
             fraction = next(slices)
         except StopIteration as end:
-            module: nn.Module = end.value
+            module: Network = end.value
             break
         tell(0.97 * fraction, what)
     seconds = time.perf_counter() - began
     if not all(bool(torch.isfinite(t).all()) for t in module.state_dict().values()):
         raise Refused("The training diverged: the weights are no finite numbers any more. Try another protocol.")
     job.say("Testing.")
-    facts = {
+    facts: dict[str, Any] = {
         "name": job.run.title,
         "source": lesson.source,
         "network": spec.network,
@@ -171,8 +171,14 @@ def _lesson(job: Job, spec: StudentSpec, accel: Accel, tell: Hear) -> tuple[Data
         if spec.style != "original":
             from engine.data.stylise import stylised
 
+            lender = None
+            if spec.style == "adain":
+                lender = teacher(job.store, data.name, data.size, accel, tell)
             job.say("Stylising the training images.")
-            styled = dataclasses.replace(data, train_images=stylised(data, spec.style, spec.seed, accel, tell))
+            images = stylised(
+                data, spec.style, spec.seed, accel, lambda f: tell(f, "Stylising the training images"), lender
+            )
+            styled = dataclasses.replace(data, train_images=images)
         if spec.source == "full":
             return data, _all_images(spec, data, styled, accel)
         job.say("Selecting images.")
@@ -231,7 +237,8 @@ def _source_of(synthetic: SyntheticSet, spec: StudentSpec, run: Run | None) -> d
     sizes = synthetic.hard_labels.bincount(minlength=len(synthetic.classes))
     ipc = int(sizes[0]) if bool((sizes == sizes[0]).all()) else None
     provenance = synthetic.provenance
-    made = provenance.get("spec") if isinstance(provenance.get("spec"), dict) else {}
+    about = provenance.get("spec")
+    made: dict[str, Any] = about if isinstance(about, dict) else {}
     method = provenance.get("baseline") or made.get("method") or (run.spec.get("method") if run else None)
     noun = {"distilled": "distilled images", "random": "random real images", "imported": "imported images"}.get(
         synthetic.kind, f"{synthetic.kind} images"

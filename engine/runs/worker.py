@@ -176,6 +176,7 @@ def _read_ahead(store: Store, likely: list[str], leaving: threading.Event) -> bo
 
 
 def leave_with_parent(parent: int, leaving: threading.Event) -> None:
+    """Set ``leaving`` once process ``parent`` (0 for none) is no longer this one's parent: it has died. Blocks."""
     while parent and not leaving.wait(1.0):
         if os.getppid() != parent:
             leaving.set()

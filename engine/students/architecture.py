@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import Refused
 from engine.spec import NORMS, STUDENT_NETWORKS, EvaluationSpec
@@ -55,7 +55,8 @@ class Architecture:
     def under(self, protocol: Protocol) -> Architecture:
         """The same network, less what ``protocol`` (and the ConvNet) has anyway."""
         own = {"width": protocol.width, **USUAL}
-        return replace(self, **{name: None for name, value in own.items() if getattr(self, name) == value})
+        usual: dict[str, Any] = {name: None for name, value in own.items() if getattr(self, name) == value}
+        return replace(self, **usual)
 
     def values(self) -> dict[str, str | int]:
         """The fields of an ``EvaluationSpec`` that ask for it."""

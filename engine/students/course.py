@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from engine.accel import Accel
 from engine.data.base import Dataset
 from engine.errors import Refused
-from engine.networks import make_network
+from engine.networks import Network, make_network
 from engine.students.protocols import Protocol
 from engine.synthetic import Start, SyntheticSet
 
@@ -32,7 +30,7 @@ class Course:
     start: Start
     data: Dataset
 
-    def begin(self, build: dict[str, Any], seed: int, accel: Accel) -> nn.Module:
+    def begin(self, build: dict[str, Any], seed: int, accel: Accel) -> Network:
         """The initial network of student ``seed``: the same for all where the set was made for one."""
         from engine.distill.pretrained import begin  # which itself trains students
 

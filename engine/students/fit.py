@@ -6,13 +6,12 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
-import torch.nn as nn
 from torch import Tensor
 
 from engine.accel import Accel
 from engine.data.base import Dataset
 from engine.errors import Refused
-from engine.networks import parameter_count
+from engine.networks import Network, parameter_count
 from engine.students.kept import Student
 from engine.students.train import Plan, _modules, make_real_plan, train_slices
 
@@ -29,7 +28,7 @@ def fit(
     accel: Accel,
     tell: Callable[[float], None] | None = None,
     width: int = 128,
-) -> nn.Module:
+) -> Network:
     """A network trained under the ``full`` protocol on real images, in evaluation mode, on the device.
 
     ``images`` (N, C, H, W) uint8 and ``labels`` (N,) int64 need not be those of ``dataset``, which lends its classes,
@@ -59,13 +58,13 @@ def shortened(plan: Plan, epochs: int | None = None, width: int | None = None) -
     return replace(plan, protocol=protocol, width=width or plan.width)
 
 
-def train_one(plan: Plan, seed: int) -> Generator[float, None, nn.Module]:
+def train_one(plan: Plan, seed: int) -> Generator[float, None, Network]:
     """Train one network, yielding the fraction done after every step; the network is the return value."""
     group = yield from train_slices(plan, [seed])
     return _modules(plan, group)[0]
 
 
-def as_student(module: nn.Module, data: Dataset, name: str, **facts: Any) -> Student:
+def as_student(module: Network, data: Dataset, name: str, **facts: Any) -> Student:
     """A trained network as a ``Student`` that is not kept: it can be asked whatever a kept one can.
 
     ``facts``: further ones, such as ``network`` or ``source``; they replace those made here.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from engine.accel import Accel
 from engine.errors import Refused
 from engine.home import aside
-from engine.networks import make_network
+from engine.networks import Network, make_network
 from engine.runs.store import Store
 from engine.spec import STUDENT_NETWORKS
 from engine.synthetic import ZCA
@@ -34,7 +34,7 @@ class Student:
     """
 
     id: str
-    module: nn.Module
+    module: Network
     facts: dict[str, Any]
     zca: ZCA | None = None
 

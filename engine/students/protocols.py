@@ -72,7 +72,8 @@ class Protocol:
         """The learning rate of every step."""
         total = self.step_count(images)
         if self.schedule == "step":
-            return [self.rate if step < self.restart(images) else self.rate / 10 for step in range(total)]
+            restart = self.restart(images)
+            return [self.rate if restart is None or step < restart else self.rate / 10 for step in range(total)]
         if self.schedule == "constant":
             return [self.rate] * total
         warm = min(self.warmup, total // 2)

@@ -107,7 +107,7 @@ def rank_slices(
         )
     hard = replace(synthetic, labels=synthetic.hard_labels)
     parts = len(SIDES) * (len(RATES) + seeds)
-    done, sides = 0, []
+    done, sides = 0, list[dict[str, Any]]()
     for name, augmented in SIDES:
         what = f"{name}, {'with' if augmented else 'without'} augmentation"
 
@@ -161,7 +161,7 @@ def rank_slices(
     return {
         "lrs": label_robust_score(hlr, ior, weight),
         "ars": augmentation_robust_score(
-            *(mean[side, augmented] for augmented in (True, False) for side in ("syn-any", "random-any")), balance
+            mean["syn-any", True], mean["random-any", True], mean["syn-any", False], mean["random-any", False], balance
         ),
         "hlr": hlr,
         "ior": ior,

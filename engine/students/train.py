@@ -24,7 +24,7 @@ from engine import augment
 from engine.accel import Accel, pick_accel
 from engine.data.base import Dataset
 from engine.errors import Refused
-from engine.networks import make_network
+from engine.networks import Network, make_network
 from engine.students.adversary import Adversary
 from engine.students.architecture import WIDE, Architecture
 from engine.students.course import Course, follow
@@ -155,7 +155,7 @@ class Plan:
     options: tuple[tuple[str, Any], ...] = ()
     course: Course | None = None
 
-    def make(self, seed: int) -> nn.Module:
+    def make(self, seed: int) -> Network:
         """The network as it starts from ``seed``."""
         if self.course:
             return self.course.begin(self.build(), seed, self.accel)
@@ -342,8 +342,11 @@ def _statistics(plan: Plan, network: nn.Module, parameters: Parameters, ensemble
         for part in order.to(plan.images.device).tensor_split(-(-len(order) // 256)):
             with torch.no_grad(), plan.accel.autocast():
                 module(place(_prepared(plan, part), plan.accel))
-        found.append({f"{path}.running_mean": norm.running_mean.clone() for path, norm in norms.items()})
-        found[-1] |= {f"{path}.running_var": norm.running_var.clone() for path, norm in norms.items()}
+        found.append({})
+        for path, norm in norms.items():
+            assert norm.running_mean is not None and norm.running_var is not None
+            found[-1] |= {f"{path}.running_mean": norm.running_mean.clone()}
+            found[-1] |= {f"{path}.running_var": norm.running_var.clone()}
     return {name: torch.stack([f[name] for f in found]) for name in found[0]} if ensemble else found[0]
 
 
@@ -424,7 +427,7 @@ def train_students(
     network: str | None = None,
     seeds: list[int],
     accel: Accel | None = None,
-) -> list[nn.Module]:
+) -> list[Network]:
     """Networks trained on ``synthetic`` from ``seeds``, in evaluation mode, on the device.
 
     They take images in the space of ``synthetic`` (``synthetic.prepare``). Raises ``Refused`` when set, dataset,
@@ -443,7 +446,7 @@ def train_students(
     return networks
 
 
-def _modules(plan: Plan, group: Group) -> list[nn.Module]:
+def _modules(plan: Plan, group: Group) -> list[Network]:
     blank = make_network(**plan.build()).to(plan.images.device, next(iter(group.parameters.values())).dtype)
     modules = []
     for i in range(len(group.seeds)):

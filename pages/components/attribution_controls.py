@@ -89,7 +89,7 @@ def by_disagreement(students: list[str], _: Facts) -> str:
     said = answers.groupby("index", sort=False)["class"].agg(" · ".join)
     now = st.session_state.attribution["images"].get("disagree", "")
     at = [f"test:{index}" for index in images["index"]]
-    default = {"selection": {"rows": [at.index(now) if now in at else 0]}}
+    default: Any = {"selection": {"rows": [at.index(now) if now in at else 0]}}
     marked = st.dataframe(
         pd.DataFrame(
             {
@@ -170,8 +170,8 @@ def target_form(image: str, facts: Facts) -> str:
 def method_form(name: str = "method", wide: bool = False) -> dict[str, Any]:
     """Choose a method and turn its knobs; the values of its spec."""
     values = st.session_state.attribution
-    place = st.columns(4, vertical_alignment="bottom") if wide else None
-    with place[0] if place else st.container():
+    place = list(st.columns(4, vertical_alignment="bottom")) if wide else [st.container()]
+    with place[0]:
         method = row(name)
     info = METHOD_INFO[method]
     knobs = list(info.knobs)
@@ -181,7 +181,7 @@ def method_form(name: str = "method", wide: bool = False) -> dict[str, Any]:
             knobs += ["samples", "noise"]
     for i, knob in enumerate(knobs):
         if not wide and i % 2 == 0:
-            place = [None, *st.columns(2, vertical_alignment="bottom", gap="small", wrap=False)]
+            place[1:] = st.columns(2, vertical_alignment="bottom", gap="small", wrap=False)
         with place[1 + (i % 2 if not wide else i % 3)]:
             row(knob)
     if info.id == "occlusion" and values["stride"] > values["window"]:

@@ -16,6 +16,7 @@ from pages.components.attribution_state import (
     put,
     row,
 )
+from pages.components.choice import named
 from pages.components.pieces import download, figure, is_dark, number, percent
 from pages.components.reports import Facts
 from pages.components.shared import dataset_title
@@ -39,7 +40,7 @@ def show_distilled(students: list[str], known: dict[str, Facts], called: dict[st
     with left:
         run = field(
             "run",
-            lambda key: st.selectbox("Synthetic set", list(names), format_func=names.get, key=key,
+            lambda key: st.selectbox("Synthetic set", list(names), format_func=named(names), key=key,
                                      help="Any set of this dataset that was distilled, picked or imported here."),
         )  # fmt: skip
         indices, neighbours = row("indices"), row("neighbours")

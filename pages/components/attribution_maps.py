@@ -21,6 +21,7 @@ from pages.components.attribution_state import (
     put,
     row,
 )
+from pages.components.choice import named
 from pages.components.pieces import download, figure, is_dark, number, percent
 from pages.components.reports import Facts
 from pages.components.shared import desk
@@ -46,7 +47,7 @@ def show_maps(students: list[str], known: dict[str, Facts], called: dict[str, st
         if found is None:
             last = st.session_state.get("attribution_last")
             answer = desk().look(last).answer if last else None
-            if answer is not None and answer.facts["students"][0]["id"] in known:
+            if last and answer is not None and answer.facts["students"][0]["id"] in known:
                 pictures.html(f'<div style="opacity:.4">{cards(Answered(last, answer), called)}</div>')
                 st.caption("Pale: the answer before.")
             return
@@ -175,7 +176,7 @@ def sanity(asked: dict[str, Any], students: list[str], known: dict[str, Facts], 
         check(next(iter(fitting)))
     student = field(
         "check",
-        lambda key: st.selectbox("Student to check", list(fitting), format_func=fitting.get, key=key, width=420),
+        lambda key: st.selectbox("Student to check", list(fitting), format_func=named(fitting), key=key, width=420),
     )
     found = put("sanity", SanitySpec, {**asked, "students": student})
     if found is None:

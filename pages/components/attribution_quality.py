@@ -23,6 +23,7 @@ from pages.components.attribution_state import (
     row,
     who_of,
 )
+from pages.components.choice import named
 from pages.components.pieces import download, figure, interval, is_dark, number, percent
 from pages.components.reports import Facts
 
@@ -95,7 +96,7 @@ def quality(students: list[str], called: dict[str, str]) -> None:
             wanted = [m.strip() for m in state.attribution["methods"].split(",")]
             state.attribution_methods = [m for m in dict.fromkeys(wanted) if m in names][:5]
         methods = st.multiselect(
-            "Methods", list(names), format_func=names.get, key="attribution_methods", max_selections=5,
+            "Methods", list(names), format_func=named(names), key="attribution_methods", max_selections=5,
             help="Up to five methods, with their usual settings.",
         )  # fmt: skip
         state.attribution["methods"] = ",".join(methods)
@@ -130,7 +131,7 @@ def quality(students: list[str], called: dict[str, str]) -> None:
     drawn = [m for m in methods if m in set(found.table("curves")["method"])]
     if drawn:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            method = st.selectbox("Curves of", drawn, format_func=names.get, key="attribution_curve", width=260)
+            method = st.selectbox("Curves of", drawn, format_func=named(names), key="attribution_curve", width=260)
         figure(
             maps.curves(found.table("curves"), who, method, is_dark()), "curves_figure",
             f"Deletion and insertion curves of {names[method]} for each student; the data can be downloaded below",

@@ -110,7 +110,7 @@ def read_address(where: Store) -> list[str]:
     if "students" in query:
         values["students"] = [id for id in query["students"].split(",") if id]
     image, kind = query.get("image", "test:0")[:200], query.get("image", "test:0").partition(":")[0]
-    picks = {"test": ("class", "disagree"), "file": ("upload", "draw")}.get(kind, ("other",))
+    picks: tuple[str, ...] = {"test": ("class", "disagree"), "file": ("upload", "draw")}.get(kind, ("other",))
     picks = picks if "image" in query else tuple(PICKS)
     values["pick"] = query["pick"] if query.get("pick") in picks else picks[0]
     if kind not in ("test", "train", "synthetic", "file"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import streamlit as st
 
@@ -16,6 +17,11 @@ def keep(key: str, value: Any) -> None:
     st.session_state[key] = value
 
 
+def named(names: Mapping[str, str]) -> Callable[[str], str]:
+    """For ``format_func``: what an option is called, and the option itself where it has no name any more."""
+    return lambda option: names.get(option, option)
+
+
 def one_of(
     label: str, options: dict[str, str], key: str, before: str | None = None, menu: bool = False, **more: Any
 ) -> str:
@@ -27,5 +33,6 @@ def one_of(
     """
     keep(key, next((o for o in (st.session_state.get(key), before) if o in options), next(iter(options))))
     if menu:
-        return st.selectbox(label, list(options), format_func=options.get, key=key, **more)
-    return st.segmented_control(label, list(options), format_func=options.get, key=key, required=True, **more)
+        return st.selectbox(label, list(options), format_func=named(options), key=key, **more)
+    chosen = st.segmented_control(label, list(options), format_func=named(options), key=key, required=True, **more)
+    return cast(str, chosen)  # required

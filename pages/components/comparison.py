@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 
 from engine.methods import METHODS
@@ -27,7 +28,7 @@ COLUMNS = (
 
 LABELS = {
     row.name: row.label
-    for table in (RunSpec, BaselineSpec, *(info.parameters for info in METHODS.values()))
+    for table in list[type[BaseModel]]([RunSpec, BaselineSpec, *(info.parameters for info in METHODS.values())])
     for row in parameters(table)
 }
 FEW = 6  # columns of accuracies that a table has room for
@@ -53,8 +54,8 @@ def names(runs: list[Run]) -> dict[str, str]:
             for id in [id for id in called if called[id] == name]:
                 told = [f"{LABELS.get(f, f).lower()} {_shown(values[id].get(f))}" for f in fields]
                 called[id] = f"{name} ({', '.join(told)})"
-    count = Counter(called.values())
-    return {id: name if count[name] == 1 else f"{name} ({id[-5:]})" for id, name in called.items()}
+    uses = Counter(called.values())
+    return {id: name if uses[name] == 1 else f"{name} ({id[-5:]})" for id, name in called.items()}
 
 
 def _flat(run: Run) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def to_query(values: dict[str, Any]) -> dict[str, str]:
     for row in rows(values["method"]):
         value = values.get(row.name)
         if row.name in ALWAYS or (value is not None and value != row.default):
-            query[row.key] = str(int(value)) if row.kind == "bool" else str(value)
+            query[row.key] = str(int(bool(value))) if row.kind == "bool" else str(value)
     return query
 
 

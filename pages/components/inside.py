@@ -76,7 +76,8 @@ def feature_map(run: Run, step: int | None) -> None:
     figure(
         chart(points, facts["classes"], step, is_dark()), "feature_map",
         "Real test images as small points and the synthetic images as large ones in the plane of the two principal "
-        "components of their features; the data can be downloaded below", points, f"feature-map-{run.id}",
+        "components of their features; the data can be downloaded below",
+        points, f"feature-map-{run.id}",
     )  # fmt: skip
     st.caption(
         f"Features of {facts['network']}; small: real test images, large: synthetic ones at the step shown, with the "

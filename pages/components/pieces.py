@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 import streamlit as st
@@ -14,7 +14,7 @@ from pages.components.address import kept
 from pages.components.hiding import hidden
 
 ASSETS = Path(__file__).parents[2] / "assets"
-Table = pd.DataFrame | Callable[[], pd.DataFrame]
+Table: TypeAlias = pd.DataFrame | Callable[[], pd.DataFrame]
 
 _save = st.components.v2.component(
     "limbeck_save",

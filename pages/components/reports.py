@@ -18,6 +18,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
 
+from engine.intervals import wilson
 from engine.runs.store import Store
 from pages.components.comparison import duration
 from pages.components.cues import ink, kind_mark, looks
@@ -30,8 +31,8 @@ NEEDED = {
 }  # fmt: skip
 SHARES = (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)  # named on the colour bar of a confusion matrix
 # Steps of even lightness, so that the map reads the same in grey
-PALE = [[0.0, "#fdfcf9"], [0.25, "#f0cfb0"], [0.5, "#d08b52"], [0.75, "#8f4717"], [1.0, "#33180a"]]
-DARK = [[0.0, "#1b1814"], [0.25, "#55331a"], [0.5, "#98562a"], [0.75, "#dc9a66"], [1.0, "#fbeadb"]]
+PALE = [(0.0, "#fdfcf9"), (0.25, "#f0cfb0"), (0.5, "#d08b52"), (0.75, "#8f4717"), (1.0, "#33180a")]
+DARK = [(0.0, "#1b1814"), (0.25, "#55331a"), (0.5, "#98562a"), (0.75, "#dc9a66"), (1.0, "#fbeadb")]
 CLASSES_WITH_COUNTS = 12  # beyond so many classes the counts would not fit their cells
 
 
@@ -109,7 +110,7 @@ def over_seeds(students: dict[str, Facts]) -> dict[str, str]:
     for id, facts in students.items():
         rest = {k: v for k, v in facts["spec"].items() if k not in ("seed", "name", "device")}
         alike.setdefault(json.dumps(rest, sort_keys=True), []).append(id)
-    found = {}
+    found: dict[str, Any] = {}
     for ids in alike.values():
         values = [100 * students[id]["accuracy"] for id in ids]
         text = f"{statistics.mean(values):.1f} ± {statistics.pstdev(values):.1f} % ({len(ids)} seeds)"
@@ -156,15 +157,6 @@ def per_class(students: dict[str, Facts]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def wilson(right: int, of: int) -> tuple[float | None, float | None]:
-    """The 95 % interval of a share (Wilson, JASA 1927); None where there is nothing to share."""
-    if not of:
-        return None, None
-    z, p = 1.959964, right / of
-    centre, spread = p + z * z / (2 * of), z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
-    return (centre - spread) / (1 + z * z / of), (centre + spread) / (1 + z * z / of)
 
 
 def confusion_table(facts: Facts) -> pd.DataFrame:

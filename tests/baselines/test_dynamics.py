@@ -46,6 +46,11 @@ def test_an_event_is_right_then_wrong():
     assert forgetting.ranked(counts, never).tolist() == [math.inf, 0, 1, 2, 0]
 
 
+def test_an_answer_shared_with_another_class_by_hand_is_not_right():
+    counts, never = forgetting.forgetting(torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]))
+    assert counts.tolist() == [0, 1] and never.tolist() == [True, False]
+
+
 def test_events_of_all_networks_add_up_and_one_that_learned_it_is_enough():
     margins = torch.tensor([[[1, -1], [-1, -1]], [[1, -1], [-1, 1]]])
     counts, never = forgetting.forgetting(margins)
@@ -80,6 +85,10 @@ def test_places_that_a_small_stratum_cannot_fill_go_to_the_larger_ones():
     for sizes, count in (([0, 0, 3, 7, 9], 11), ([2, 2, 2, 100], 50), ([1] * 10, 10)):
         places = ccs.budgets(sizes, count)
         assert sum(places) == count and all(p <= s for p, s in zip(places, sizes, strict=True))
+
+
+def test_the_share_left_out_leaves_the_hardest_to_few_alone():
+    assert [ccs.hardest(kept) for kept in (0.01, 0.1, 0.15, 0.2, 0.5)] == [0.3, 0.3, 0.2, 0.2, 0.1]
 
 
 def test_ccs_leaves_the_hardest_out_and_takes_of_every_stratum():

@@ -115,13 +115,6 @@ def test_matrices_that_do_not_fit_are_left_out(store):
     assert list(reports.kept(store, "digits")) == [whole]
 
 
-def test_wilson_interval():
-    assert reports.wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert reports.wilson(0, 0) == (None, None)
-    low, high = reports.wilson(5, 5)
-    assert 0.5 < low < high == pytest.approx(1.0)
-
-
 def test_accuracies_over_seeds_mix_nothing_else():
     other = {**facts()["spec"], "network": "mlp", "seed": 9}
     students = {

@@ -8,7 +8,15 @@ import pytest
 from engine.errors import Refused
 from engine.home import data_folder
 from engine.probes.bias import people
-from engine.probes.bias.measures import error_consistency, interval, kappa_interval, over_students, shape_bias, wilson
+from engine.probes.bias.measures import (
+    Bias,
+    error_consistency,
+    interval,
+    kappa_interval,
+    mean_bias,
+    over_students,
+    shape_bias,
+)
 
 SEVEN = ["airplane", "bird", "boat", "car", "cat", "dog", "truck"]
 
@@ -34,12 +42,15 @@ def test_nobody_who_decided_for_neither_has_a_bias():
     assert found.row()["low"] is None
 
 
-def test_wilson_interval_of_eight_in_ten():
-    assert wilson(8, 10) == pytest.approx((0.49016, 0.94332), abs=1e-5)
-    low, high = wilson(0, 10)  # where the usual interval would have no width
-    assert low == pytest.approx(0.0, abs=1e-12)
-    assert high == pytest.approx(0.27753, abs=1e-5)
-    assert wilson(0, 0) == (None, None)
+def test_ten_usable_decisions_are_enough_by_hand():
+    assert [Bias(shape, 4, 20).row()["few"] for shape in (5, 6)] == [1, 0]
+
+
+def test_the_mean_bias_by_hand_leaves_out_students_that_decided_for_neither():
+    shape = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
+    texture = np.array([[0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0]], bool)
+    assert mean_bias(shape, texture) == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert mean_bias(shape[2:], texture[2:]) is None
 
 
 def test_kappa_by_hand():

@@ -133,9 +133,9 @@ def test_stylised_images_are_trained_on_and_originals_tested(store, monkeypatch)
 
     asked = []
 
-    def stylised(data, style, seed, accel, tell):
+    def stylised(data, style, seed, accel, tell, teacher):
         asked.append((style, seed))
-        tell(0.5, "Stylising")
+        tell(0.5)
         return 255 - data.train_images
 
     monkeypatch.setitem(sys.modules, "engine.data.stylise", types.SimpleNamespace(stylised=stylised))
@@ -143,6 +143,14 @@ def test_stylised_images_are_trained_on_and_originals_tested(store, monkeypatch)
     facts = store.student(train(store, epochs=25, style="fourier"))
     assert asked == [("fourier", 0)] and facts["source"]["text"].endswith("stylised (fourier)")
     assert facts["accuracy"] < plain["accuracy"] and facts["test_images"] == plain["test_images"]
+
+
+def test_the_style_of_a_teacher_s_features_borrows_a_teacher(store, monkeypatch):
+    lender = load_student(store, train(store, epochs=1), CPU)
+    monkeypatch.setattr(studying, "teacher", lambda *asked: lender)
+    id = train(store, epochs=1, style="adain")
+    assert store.run(id).status == "done", store.run(id).message
+    assert store.student(id)["source"]["text"].endswith("stylised (adain)")
 
 
 def test_what_does_not_fit_is_a_sentence(store):

@@ -1,5 +1,7 @@
+import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -32,6 +34,20 @@ def test_frepo_warms_up_and_falls_to_zero():
     assert all(a < b for a, b in zip(rates[:499], rates[1:500], strict=True))
     assert all(a > b for a, b in zip(rates[500:], rates[501:], strict=False)) and 0 < rates[-1] < 1e-8
     assert protocol.restart(10) is None
+
+
+def test_steps_are_interpolated_on_logarithmic_scales():
+    protocol = replace(PROTOCOLS["frepo"], steps=((10, 100), (1000, 400)))
+    assert [protocol.step_count(n) for n in (10, 100, 1000)] == [100, 200, 400]
+    assert protocol.step_count(200) == round(100 * 4 ** (math.log(20) / math.log(100)))
+
+
+def test_networks_that_plain_sgd_hardly_trains_get_another_rate():
+    scores, tokens = (protocol_for("dc", "cifar10", network) for network in ("edge-popup", "vit"))
+    assert (scores.optimiser, scores.rate) == ("sgd", pytest.approx(0.1))
+    assert (tokens.optimiser, tokens.rate, tokens.weight_decay) == ("adam", 1e-3, 0.0)
+    assert protocol_for("frepo", "cifar10", "vit").rate == 3e-4  # which is Adam's already
+    assert [protocol_for("full", "cifar10", network).rate for network in ("convnet", "lenet")] == [0.05, 0.02]
 
 
 def test_mtt_trains_at_the_rate_the_set_has_learned():

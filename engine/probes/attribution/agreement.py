@@ -105,7 +105,7 @@ def many_maps(
 ) -> np.ndarray:
     """Maps (N, H, W) of images (N, C, H, W), a few at a time. ``tell`` hears of the fraction done, and may raise."""
     device = next(student.module.parameters()).device
-    out = []
+    out: list[np.ndarray] = []
     for x, y in zip(pixels.split(AT_ONCE), targets.split(AT_ONCE), strict=True):
         fraction = len(out) * AT_ONCE / len(pixels)
         beat = partial(tell, fraction) if tell else None

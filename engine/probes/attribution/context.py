@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engine.data.base import Dataset
 from engine.errors import Refused
+from engine.intervals import wilson
 from engine.probes.answerer import Work
 from engine.probes.attribution import figures, pictures
 from engine.probes.attribution.agreement import many_maps
@@ -221,18 +222,18 @@ def _rows(
         subsets |= {"correct": right, "incorrect": ~right}
     rows = []
     for subset, chosen in subsets.items():
-        successes = None if truth is None else int((chosen & subsets["correct"]).sum())
-        accuracy = (None, None, None) if successes is None else figures.wilson(successes, int(chosen.sum()))
+        hits, trials = None if truth is None else int((chosen & subsets["correct"]).sum()), int(chosen.sum())
+        low, high = (None, None) if hits is None else wilson(hits, trials)
         kept = (predicted == original).numpy()[chosen]
         rows.append(
             {
                 **who(student),
                 "condition": condition,
                 "subset": subset,
-                "n": int(chosen.sum()),
-                "accuracy": plain(accuracy[0]),
-                "accuracy_low": plain(accuracy[1]),
-                "accuracy_high": plain(accuracy[2]),
+                "n": trials,
+                "accuracy": plain(hits / trials) if hits is not None and trials else None,
+                "accuracy_low": plain(low),
+                "accuracy_high": plain(high),
                 "kept": plain(float(kept.mean())) if len(kept) else None,
                 **interval_columns("object_share", shares[chosen], seed),
                 "area": plain(float(areas[chosen].mean())) if chosen.any() else None,

@@ -29,7 +29,7 @@ def answer(spec: DisagreeSpec, work: Work) -> Answer:
     chosen = order[: spec.scan].sort().values
     probabilities = []
     for i, student in enumerate(students):
-        parts = []
+        parts: list[Tensor] = []
         for part in data.test_images[chosen].split(250):
             done = (i + len(parts) * 250 / len(chosen)) / len(students)
             work.tell(0.1 + 0.85 * done, f"Asking {student.name}.")

@@ -6,6 +6,7 @@ natural images in their power spectrum and their total variation?
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,11 @@ def answer(spec: DistilledSpec, work: Work) -> Answer:
                 }
             )
         if student.id not in skipped:
-            maps = many_maps(student, pixels, targets, spec, data, lambda f, tell=tell: tell(0.6 * f))
+
+            def mapped(done: float, tell: Callable[[float], None] = tell) -> None:
+                tell(0.6 * done)
+
+            maps = many_maps(student, pixels, targets, spec, data, mapped)
             drawn = [pictures.blended(m, figures.limit_of([m]), image) for m, image in zip(maps, images, strict=True)]
             files[f"maps-{i}"] = work.picture(f"maps-{i}", pictures.sheet(_lines(drawn, across)), big)
         distances = 1 - cosines(student, pixels, real, lambda f, tell=tell: tell(0.6 + 0.4 * f))
@@ -111,7 +116,7 @@ def answer(spec: DistilledSpec, work: Work) -> Answer:
         ]
         summary[kind] = {
             name: plain(v)
-            for name, v in zip(("mean", "low", "high"), figures.mean_interval(found, spec.seed), strict=True)
+            for name, v in zip(("mean", "low", "high"), figures.bootstrap_interval(found, spec.seed), strict=True)
         }
     facts = {
         "students": described(students),
@@ -155,7 +160,7 @@ def cosines(student: Student, pixels: Tensor, real: Tensor, tell: Any = None) ->
     """(N, M) cosine similarities of the features of images (N, ...) in [0, 1] to those of real ones (M, ...) uint8."""
     with torch.no_grad():
         mine = F.normalize(student.module.features(student.prepare(pixels)).float())
-        out = []
+        out: list[Tensor] = []
         for part in real.split(250):
             if tell:
                 tell(len(out) * 250 / len(real))
@@ -186,7 +191,7 @@ def _spectrum_rows(kind: str, pixels: Tensor, seed: int) -> list[dict[str, Any]]
     logs = np.log10(radial_spectrum(pixels) + 1e-12)
     rows = []
     for i in range(logs.shape[1]):
-        mean, low, high = (10**v for v in figures.mean_interval(logs[:, i], seed))
+        mean, low, high = (10**v for v in figures.bootstrap_interval(logs[:, i], seed))
         rows.append({"kind": kind, "frequency": i + 1, "power": plain(mean), "low": plain(low), "high": plain(high)})
     return rows
 

@@ -77,7 +77,7 @@ def area_under(shares: np.ndarray, values: np.ndarray) -> np.ndarray:
 # ---- intervals -------------------------------------------------------------------------------------------------------
 
 
-def mean_interval(values: np.ndarray, seed: int = 0, draws: int = 1000) -> tuple[float, float, float]:
+def bootstrap_interval(values: np.ndarray, seed: int = 0, draws: int = 1000) -> tuple[float, float, float]:
     """Mean of ``values`` (NaN left out) with its 95 % percentile bootstrap interval; three NaN when there are none."""
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
@@ -88,16 +88,6 @@ def mean_interval(values: np.ndarray, seed: int = 0, draws: int = 1000) -> tuple
     return float(values.mean()), float(low), float(high)
 
 
-def wilson(successes: int, count: int) -> tuple[float | None, float | None, float | None]:
-    """A share with its 95 % Wilson interval; None for none."""
-    if not count:
-        return None, None, None
-    z, p = 1.959964, successes / count
-    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return p, max(0.0, middle - half), min(1.0, middle + half)
-
-
 def plain(value: float | None, digits: int = 4) -> float | None:
     """A number with so many significant digits for JSON; None for what is not finite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")
@@ -105,5 +95,5 @@ def plain(value: float | None, digits: int = 4) -> float | None:
 
 def interval_columns(name: str, values: np.ndarray, seed: int = 0) -> dict[str, float | None]:
     """``name``, ``name_low``, ``name_high``: the mean of values and its interval, as columns of a table."""
-    mean, low, high = mean_interval(values, seed)
+    mean, low, high = bootstrap_interval(values, seed)
     return {name: plain(mean), f"{name}_low": plain(low), f"{name}_high": plain(high)}

@@ -87,9 +87,9 @@ def answer(spec: AttributionSpec, work: Work) -> Answer:
     limit = figures.limit_of([m for m in drawn if m is not None])
     image, big = pictures.shown(picture.pixels[0]), pictures.enlarged(students[0].facts["size"])
     files = {"input": work.picture("input", image, big)}
-    for i, found in enumerate(drawn):
-        if found is not None:
-            files[f"map-{i}"] = work.picture(f"map-{i}", pictures.coloured(found, limit), big)
+    for i, scores in enumerate(drawn):
+        if scores is not None:
+            files[f"map-{i}"] = work.picture(f"map-{i}", pictures.coloured(scores, limit), big)
             files[f"blend-{i}"] = work.picture(f"blend-{i}", pictures.blended(found, limit, image), big)
     info = METHOD_INFO[spec.method]
     files["key"] = work.picture("key", pictures.key(limit, info.signed), 2)

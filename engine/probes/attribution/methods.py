@@ -51,7 +51,7 @@ class Pixels(nn.Module):
     def __init__(self, student: Student, beat: Callable[[], object] | None = None):
         super().__init__()
         self.student = student
-        self.module = student.module
+        self.module: nn.Module = student.module
         self.beat = beat
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -184,6 +184,7 @@ def _apart(module: nn.Module) -> nn.Module:
     twin._modules = {
         name: nn.Sequential(_Copy(), part) if isinstance(part, nn.MaxPool2d) else _apart(part)
         for name, part in module._modules.items()
+        if part is not None
     }
     return twin
 
@@ -275,18 +276,19 @@ class _Tokens(nn.Module):
 
 def _grad_cam(model: Pixels, pixels: Tensor, targets: Tensor) -> Tensor:
     """Grad-CAM (N, C, H, W), enlarged bilinearly and shared evenly among the channels."""
+    layer: nn.Module
     if isinstance(model.module, ViT):
         # The tokens after the last layer lie on a grid: as maps they can be weighed like those of a convolution.
-        vit, grid = copy.copy(model.module), _Grid()
-        vit._modules = {**vit._modules, "body": nn.Sequential(*model.module.body, grid, _Tokens())}
-        model, layer = Pixels(model.student, model.beat), grid
+        vit, layer = copy.copy(model.module), _Grid()
+        vit._modules = {**vit._modules, "body": nn.Sequential(*model.module.body, layer, _Tokens())}
+        model = Pixels(model.student, model.beat)
         model.module = vit
-        start, pace = (PATCH - 1) / 2, PATCH
+        start, pace = (PATCH - 1) / 2, float(PATCH)
     else:
         layer = _maps_of(model, pixels)
         start, pace = _centres(model.module, layer)
     small = LayerGradCam(model, layer).attribute(pixels, target=targets, relu_attributions=True).detach()
-    large = _enlarged(small, tuple(pixels.shape[2:]), start, pace)
+    large = _enlarged(small, (pixels.shape[2], pixels.shape[3]), start, pace)
     return large.expand_as(pixels).contiguous()
 
 
@@ -328,12 +330,14 @@ def _steps(module: nn.Module) -> Iterator[nn.Module]:
                 yield from _steps(part)
 
 
-def _shape(step: nn.Module) -> tuple[int, int, int]:
+def _shape(step: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d | MaskedConv2d) -> tuple[int, int, int]:
     """Kernel, stride and padding of a convolution or pooling; all are square here."""
     if isinstance(step, MaskedConv2d):
         return step.weight.shape[-1], 1, step.padding
-    values = (step.kernel_size, step.stride, step.padding)
-    return tuple(v[0] if isinstance(v, tuple) else v for v in values)
+    kernel, stride, padding = (
+        int(v[0] if isinstance(v, tuple) else v) for v in (step.kernel_size, step.stride, step.padding)
+    )
+    return kernel, stride, padding
 
 
 def _enlarged(small: Tensor, size: tuple[int, int], start: float, pace: float) -> Tensor:

@@ -87,7 +87,7 @@ def answer(spec: QualitySpec, work: Work) -> Answer:
         reference = _curves(student, pixels, targets, orders, shares)
         _report(rows, curves, student, RANDOM, reference, shares, spec.seed)
         for method in methods:
-            asked = AttributionSpec(students=student.id, method=method, seed=spec.seed)
+            asked = AttributionSpec.model_validate({"students": student.id, "method": method, "seed": spec.seed})
             if why := check(method, student, asked):
                 skipped.append(f"{student.name}: {why}")
                 done += len(parts)
@@ -237,7 +237,7 @@ def _report(
     for curve, values in found.items():
         rows.append(_row(student, method, curve, figures.area_under(shares, values), seed))
         for point, share in enumerate(shares):
-            mean, low, high = figures.mean_interval(values[:, point], seed)
+            mean, low, high = figures.bootstrap_interval(values[:, point], seed)
             curves.append(
                 {
                     **who(student),
@@ -252,7 +252,7 @@ def _report(
 
 
 def _row(student: Student, method: str, metric: str, values: np.ndarray, seed: int) -> dict[str, Any]:
-    mean, low, high = figures.mean_interval(values, seed)
+    mean, low, high = figures.bootstrap_interval(values, seed)
     return {
         **who(student),
         "method": method,

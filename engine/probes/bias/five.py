@@ -16,8 +16,8 @@ from engine.data import load
 from engine.data.catalogue import SHAPES
 from engine.data.shapes import make_shapes
 from engine.data.stylise import edges, greyscale, shuffle_patches, silhouettes, textures
+from engine.intervals import wilson
 from engine.probes.answerer import Work
-from engine.probes.bias.measures import wilson
 from engine.probes.bias.people import CATEGORIES, category, stimuli_path
 from engine.probes.bias.specs import FiveSpec
 from engine.probes.bias.stimuli import (
@@ -92,7 +92,7 @@ def _experiments(
             "The same without colours." if images.shape[1] == 3 else "The same images: they are grey already.",
         ),
     }
-    notes = []
+    notes: list[str] = []
     path = stimuli_path(spec.stimuli)
     shared = {category(c) for c in classes} & set(CATEGORIES)
     if classes == SHAPES:

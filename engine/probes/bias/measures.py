@@ -11,20 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
+from engine.intervals import LEVEL, wilson
+
 FEW = 10  # usable decisions below which a shape bias says little
-LEVEL = 0.95
 DRAWS = 2000
-
-
-def wilson(hits: int, trials: int) -> tuple[float | None, float | None]:
-    """The 95 % score interval of a share (Wilson 1927), as fractions; (None, None) without trials."""
-    if trials == 0:
-        return None, None
-    found = binomtest(int(hits), int(trials)).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)

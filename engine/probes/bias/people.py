@@ -98,10 +98,10 @@ def read_pictures(path: Path, kind: str, categories: Sequence[str]) -> list[Pict
     at the end of a category are dropped. In the order of their names. Raises ``Refused`` for a zip or folder that
     cannot be trusted or read.
     """
-    packed, title = path.is_file(), name_of(path)
-    with open_zip(path) if packed else nullcontext() as archive:
-        members = dict(safe_members(archive, title)) if packed else {}
-        names = sorted(n for n in (members if packed else _walk(path)) if n.lower().endswith(SUFFIXES))
+    title = name_of(path)
+    with open_zip(path) if path.is_file() else nullcontext() as archive:
+        members = dict(safe_members(archive, title)) if archive else {}
+        names = sorted(n for n in (members if archive else _walk(path)) if n.lower().endswith(SUFFIXES))
         inside = [n for n in names if kind in (part.lower() for part in PurePosixPath(n).parts[:-1])]
         if kind == "cue-conflict":
             inside = inside or names
@@ -122,7 +122,7 @@ def read_pictures(path: Path, kind: str, categories: Sequence[str]) -> list[Pict
             if time.monotonic() > until:
                 raise Refused(f"{title} takes more than {MAX_SECONDS} s to read; make its images smaller, or fewer.")
             try:
-                content = read_member(archive, members[name], title) if packed else read_file(path, name)
+                content = read_member(archive, members[name], title) if archive else read_file(path, name)
                 image = open_image(content, 64).convert("RGB")
             except Unreadable as problem:
                 raise Refused(f"{title} holds an image that cannot be read ({presentable(name)}: {problem}).") from None

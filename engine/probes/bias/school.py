@@ -96,7 +96,7 @@ class School:
                     yield from (self._distilled(network, method, ipc, styled=True) for method in methods)
             yield from stored
             # As many random real images, once for each size that something was distilled to
-            of = [*sizes, *(c.ipc for c in stored if c.kind == "distilled")]
+            of = [*sizes, *(c.ipc for c in stored if c.kind == "distilled" and c.ipc is not None)]
             yield from (self._random(network, ipc) for ipc in dict.fromkeys(int(i) for i in of if i == int(i)))
 
     # ---- on real images ----
@@ -221,6 +221,7 @@ class School:
         """The dataset with its training images stylised."""
         if self._styled is None:
             spec, work, data = self.spec, self.work, self.data
+            assert spec.stylised != "none"
             teacher = None if spec.stylised == "fourier" else teacher_for(work, data.name, data.size)
             images = stylised(data, spec.stylised, spec.seed, work.accel, tell, teacher)
             self._styled = replace(data, train_images=images)

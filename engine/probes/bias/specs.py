@@ -9,7 +9,6 @@ from engine.runs.store import Store
 from engine.table import Frozen, field
 
 SOURCES = ("auto", "shapes", "fourier", "style", "geirhos")
-CONSISTENCY_SOURCES = ("auto", "test", "shapes", "fourier", "style", "geirhos")
 Source = Literal["auto", "shapes", "fourier", "style", "geirhos"]
 
 _STUDENTS = "Ids of trained students, separated by commas."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from engine.data import load
 from engine.data.base import Dataset
 from engine.data.catalogue import SHAPES
 from engine.data.shapes import make_shapes
-from engine.data.stylise import Teacher, fourier, greyscale, partners, to_bytes, transfer
+from engine.data.stylise import fourier, greyscale, partners, to_bytes, transfer
 from engine.errors import Refused
 from engine.probes.answerer import Work
 from engine.probes.bias.people import CATEGORIES, Picture, category, read_pictures, stimuli_path
@@ -62,7 +63,7 @@ def students_of(work: Work, ids: str, most: int) -> list[Student]:
     return students
 
 
-def teacher_for(work: Work, dataset: str, size: int) -> Teacher:
+def teacher_for(work: Work, dataset: str, size: int) -> Student:
     """The network of a dataset that lends its features; trained at first need."""
     from engine.runs.studying import teacher
 
@@ -77,7 +78,7 @@ def conflict(
     size: int,
     *,
     count: int,
-    technique: str,
+    technique: Literal["gram", "adain"],
     steps: int,
     stimuli: str | None,
     seed: int,
@@ -92,10 +93,10 @@ def conflict(
     if source == "shapes":
         if classes != SHAPES:
             raise Refused("The generated shapes suit students of the dataset shapes only; choose fourier or style.")
-        made = make_shapes(per_class, 1_000_000 + seed, "conflict")
-        names = tuple(f"{SHAPES[s]}-{i}" for i, s in enumerate(made.shapes.tolist()))
-        origin = f"{len(made.images)} generated images: the shape of one class filled with the texture of another."
-        return Stimuli(made.images, made.shapes.numpy(), made.textures.numpy(), names, source, origin)
+        drawn = make_shapes(per_class, 1_000_000 + seed, "conflict")
+        names = tuple(f"{SHAPES[s]}-{i}" for i, s in enumerate(drawn.shapes.tolist()))
+        origin = f"{len(drawn.images)} generated images: the shape of one class filled with the texture of another."
+        return Stimuli(drawn.images, drawn.shapes.numpy(), drawn.textures.numpy(), names, source, origin)
     if source == "geirhos":
         return _ready(classes, stimuli)
     data = load(dataset, size)

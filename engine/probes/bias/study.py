@@ -105,14 +105,12 @@ def answer(spec: StudySpec, work: Work) -> Answer:
     return Answer(tables, facts, {}, tuple(notes))
 
 
-class _Early:
+class _Early(Work):
     """A ``Work`` whose progress stays within the first twentieth, that is all but the trainings."""
 
     def __init__(self, work: Work):
-        self.store, self.accel, self.picture, self._work = work.store, work.accel, work.picture, work
-
-    def tell(self, fraction: float, sentence: str = "") -> None:
-        self._work.tell(0.05 * fraction, sentence)
+        super().__init__(work.store, work.folder, lambda fraction, sentence: work.tell(0.05 * fraction, sentence))
+        self.accel = work.accel
 
 
 # ---- who is measured ------------------------------------------------------------------------------------------------
@@ -248,14 +246,14 @@ def compare(results: Sequence[Result], stimuli: Stimuli) -> list[dict[str, Any]]
         cells = {cell(r) for r in results if r.kind == "distilled"} & {cell(r) for r in results if r.kind == against}
         draws, means = [], []
         sides: dict[str, list[Result]] = {"distilled": [], against: []}
-        for c in sorted(cells - {None}):
+        for c in sorted(c for c in cells if c is not None):
             here = {kind: [r for r in results if r.kind == kind and cell(r) == c] for kind in sides}
             biases = [mean_bias(*_hits(mine, stimuli)) for mine in here.values()]
-            if None in biases:
+            if any(bias is None for bias in biases):
                 continue
             first, second = (over_students(*_hits(mine, stimuli)) for mine in here.values())
             draws.append(first - second)
-            means.append(biases)
+            means.append(np.array(biases, np.float64))
             for kind, mine in here.items():
                 sides[kind] += mine
         if not means:

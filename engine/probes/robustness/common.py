@@ -14,6 +14,7 @@ from torch import Tensor
 from engine.data import load
 from engine.data.base import Dataset
 from engine.errors import Refused
+from engine.intervals import wilson
 from engine.probes.answerer import Work
 from engine.students.kept import Student, load_students
 
@@ -60,17 +61,6 @@ def drawn(images: Tensor, labels: Tensor, count: int, seed: int) -> tuple[Tensor
     return images[order], labels[order], order
 
 
-def wilson(right: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927); (0, 1) of nothing."""
-    if of == 0:
-        return 0.0, 1.0
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
-    share = right / of
-    centre = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def share(right: int, of: int, name: str = "accuracy") -> dict[str, Any]:
     """The columns of a share: counts, the share, and its 95 % Wilson interval. None for a share of nothing."""
     low, high = wilson(right, of)
@@ -78,12 +68,12 @@ def share(right: int, of: int, name: str = "accuracy") -> dict[str, Any]:
         "images": of,
         "right" if name == "accuracy" else "count": right,
         name: right / of if of else None,
-        "low": low if of else None,
-        "high": high if of else None,
+        "low": low,
+        "high": high,
     }
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float | None, float | None]:
+def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float | None, float | None]:
     """Mean and Student's t interval; (mean, None, None) of a single value."""
     n = len(values)
     mean = sum(values) / n

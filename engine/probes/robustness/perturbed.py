@@ -103,8 +103,8 @@ def answer(spec: RobustnessSpec, work: Work) -> Answer:
         perturb = pgd(student, spec.steps, spec.seed, random_start=False)
         for i in range(searched):
             tell(30 * spec.steps, f"{student.name}: smallest radius of image {i + 1} of {searched}.")
-            radius = smallest_radius(student, pixels[i : i + 1], int(truth[i]), perturb, spec.reach)
-            found.append({**about(student), "image": int(indices[i]), "radius": radius, "reach": spec.reach})
+            smallest = smallest_radius(student, pixels[i : i + 1], int(truth[i]), perturb, spec.reach)
+            found.append({**about(student), "image": int(indices[i]), "radius": smallest, "reach": spec.reach})
 
     facts = {
         "dataset": data.name,

@@ -20,7 +20,7 @@ from engine.data.moons import CLASSES, load_moons, make_moons
 from engine.distill import make_distiller
 from engine.probes.answerer import Work
 from engine.probes.desk import Answer
-from engine.probes.robustness.common import mean_interval, sheet
+from engine.probes.robustness.common import sheet, t_interval
 from engine.probes.robustness.specs import ShortcutSpec
 from engine.spec import build_spec
 from engine.students.fit import train_one
@@ -155,7 +155,7 @@ def _summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for kind in SETS:
         for measure in (*(f"{test}_accuracy" for test in TESTS), "reliance"):
             values = _per_repeat(rows, kind, measure)
-            mean, low, high = mean_interval(values)
+            mean, low, high = t_interval(values)
             # An interval of a share ends where shares end.
             bounds = {"low": None if low is None else max(0.0, low), "high": None if high is None else min(1.0, high)}
             out.append({"set": kind, "measure": measure, "mean": mean, **bounds, "repeats": len(values)})
@@ -167,7 +167,7 @@ def _contrasts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     own = _per_repeat(rows, "distilled", "reliance")
     for other in ("full", "random"):
         theirs = _per_repeat(rows, other, "reliance")
-        mean, low, high = mean_interval([a - b for a, b in zip(own, theirs, strict=True)])
+        mean, low, high = t_interval([a - b for a, b in zip(own, theirs, strict=True)])
         verdict = "unclear"
         if low is not None and high is not None:
             verdict = "more" if low > 0 else "less" if high < 0 else "no significant difference"

@@ -26,7 +26,7 @@ from engine.accel import seeded
 from engine.data import load
 from engine.data.base import Dataset
 from engine.errors import Refused
-from engine.networks import make_network
+from engine.networks import Network, make_network
 from engine.probes.answerer import Work
 from engine.probes.desk import Answer
 from engine.probes.robustness.common import about, adapt, drawn, shape, share, spearman
@@ -150,14 +150,14 @@ def _fixed(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, 
     return int((model.predict(test_features) == test_labels).sum())
 
 
-def _fresh(student: Student, seed: int) -> nn.Module:
+def _fresh(student: Student, seed: int) -> Network:
     """The student's network with random weights."""
     made = make_network(**{**student.facts["build"], "seed": seed})
     return made.to(next(student.module.parameters()).device)
 
 
 def _tune(
-    module: nn.Module,
+    module: Network,
     student: Student,
     images: Tensor,
     labels: Tensor,
@@ -165,14 +165,15 @@ def _tune(
     spec: TransferSpec,
     trained: bool,
     tell: Callable[[float], None],
-) -> nn.Module:
+) -> Network:
     """A copy of ``module`` with a new last layer, all of it trained on the target's images: SGD with momentum 0.9,
     the rate warmed up over a tenth of the steps and let down along a cosine. ``trained``: the module comes with batch
     statistics of its own, which stay: a few small batches would not give better ones."""
     module = copy.deepcopy(module).train()
     device = next(module.parameters()).device
     with seeded(spec.seed):
-        module.head = nn.Linear(module.head.in_features, classes).to(device)
+        inputs = next(module.head.parameters()).shape[1]
+        module.head = nn.Linear(inputs, classes).to(device)
     for part in module.modules():
         if trained and isinstance(part, nn.BatchNorm2d):
             part.eval()

@@ -1,0 +1,19 @@
+"""How sure a share is (torch-free)."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+LEVEL = 0.95
+
+
+def wilson(hits: int, trials: int) -> tuple[float | None, float | None]:
+    """The 95 % score interval of a share (Wilson 1927), as fractions in [0, 1]; (None, None) without trials."""
+    if not trials:
+        return None, None
+    z, share = NormalDist().inv_cdf((1 + LEVEL) / 2), hits / trials
+    centre = share + z * z / (2 * trials)
+    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
