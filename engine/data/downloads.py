@@ -132,8 +132,8 @@ def _cifar10_zip(path: Path, progress: Progress | None) -> tuple[Split, Split]:
                             progress(done / total, "Decoding CIFAR-10.")
                 out[f"{split}.images"] = torch.from_numpy(np.concatenate(decoded)).permute(0, 3, 1, 2).contiguous()
                 out[f"{split}.labels"] = torch.tensor([c for c, _ in found])
-    with aside(cache) as part:
-        save_file(out, part)
+    with aside(cache) as fresh:
+        save_file(out, fresh)
     return _splits(out)
 
 

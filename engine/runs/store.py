@@ -380,7 +380,8 @@ class Store:
 
     def servers(self) -> list[int]:
         """The living processes that have workers for this store."""
-        return sorted({w["server"][0] for w in self.workers() if "server" in w and alive(*w["server"], None, 0.0)})
+        parents = {tuple(worker["server"]) for worker in self.workers() if "server" in worker}
+        return sorted(pid for pid, known in parents if alive(pid, known, None, 0.0))
 
     @contextlib.contextmanager
     def present(self, machine: str) -> Iterator[None]:

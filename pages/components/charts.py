@@ -32,7 +32,7 @@ def history(where: Store, run: str) -> dict[str, list[Event]]:
     """
     key = (where.home, run)
     with _reading:
-        cursor, kept = _kept.pop(key, None) or (0, {kind: [] for kind in CURVES})
+        cursor, kept = _kept.pop(key) if key in _kept else (0, {kind: [] for kind in CURVES})
         new = where.events(run, since=cursor, kinds=CURVES, limit=100_000)
         if cursor and any(e.kind == "status" for e in new):  # it may have gone back to a checkpoint
             kept = {kind: [] for kind in CURVES}

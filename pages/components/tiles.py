@@ -71,7 +71,8 @@ def _tile(run: Run) -> dict[str, Any]:
     """All that the browser needs of a run, as JSON; ``frames`` holds [step, event id] of those shown, ascending."""
     told, named = story(store(), run.id), gallery.card(run)
     layout, events = told.layout, {event.step: event.id for event in told.events("frame")}
-    each = store().frame_path(run.id, told.frames[-1]).stat().st_size
+    last = store().frame_path(run.id, told.frames[-1])
+    each = last.stat().st_size if last else BYTES
     steps = spread(told.frames, min(max(BYTES // each, FEW), MANY))
     return {
         "id": run.id,

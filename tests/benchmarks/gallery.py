@@ -32,17 +32,18 @@ FRAMES = 28  # of a run: enough to see it take form
 QUALITY = 85  # of lossy frames; lossless ones of images with many pixels would be ten times as large
 SMALL = 100_000  # pixels of a frame up to which it stays lossless
 
+QUICK = {"protocol": "quick", "students": 3}  # where students of the method's own protocol take many minutes
 RUNS: dict[str, dict[str, Any]] = {
     "gallery-mnist-dc-1": {**PRESETS["mnist-dc-1"].values, "init": "noise", "minutes": 2, "students": 3},
-    "gallery-mnist-dm-10": {**PRESETS["mnist-dm-10"].values, "init": "noise", "minutes": 3, "students": 1},
+    "gallery-mnist-dm-10": {**PRESETS["mnist-dm-10"].values, "init": "noise", "minutes": 2, **QUICK},
     "gallery-mnist-dd-1": {**PRESETS["mnist-dd-1"].values, "init": "noise", "minutes": 3, "students": 1},
-    "gallery-mnist-frepo-1": {**PRESETS["mnist-frepo-1"].values, "init": "noise", "minutes": 2, "students": 1},
-    "gallery-cifar10-dsa-1": {**PRESETS["cifar10-dsa-1"].values, "init": "noise", "minutes": 3, "students": 2},
-    "gallery-cifar10-dm-10": {**PRESETS["cifar10-dm-10"].values, "init": "mean", "minutes": 3, "students": 1},
-    "gallery-cifar10-frepo-1": {**PRESETS["cifar10-frepo-1"].values, "init": "mean", "minutes": 4, "students": 1},
-    "gallery-digits-mtt-1": {**PRESETS["digits-mtt-1"].values, "init": "noise", "minutes": 1, "students": 3},
-    "gallery-digits-dm-10": {**PRESETS["digits-dm-10"].values, "init": "noise", "minutes": 0.5, "students": 2},
-    "gallery-shapes-dm-1": {**PRESETS["shapes-dm-1"].values, "minutes": 1, "students": 3},
+    "gallery-mnist-frepo-1": {**PRESETS["mnist-frepo-1"].values, "init": "noise", "minutes": 2, **QUICK},
+    "gallery-cifar10-dsa-1": {**PRESETS["cifar10-dsa-1"].values, "init": "noise", "minutes": 3, **QUICK},
+    "gallery-cifar10-dm-10": {**PRESETS["cifar10-dm-10"].values, "init": "mean", "minutes": 3, **QUICK},
+    "gallery-cifar10-frepo-1": {**PRESETS["cifar10-frepo-1"].values, "init": "mean", "minutes": 4, **QUICK},
+    "gallery-digits-mtt-1": {**PRESETS["digits-mtt-1"].values, "init": "noise", "minutes": 1, **QUICK},
+    "gallery-digits-dm-10": {**PRESETS["digits-dm-10"].values, "init": "noise", "minutes": 0.5, **QUICK},
+    "gallery-shapes-dm-1": {**PRESETS["shapes-dm-1"].values, "minutes": 1, **QUICK},
 }
 
 
