@@ -35,8 +35,8 @@ def outside(error: BaseException, then: str = "try again") -> str:
         if _full(link):
             return f"The disk is full. Free some space, then {then}."
     for link in _chain(error, implied=False):
-        code = _code(link)
-        if isinstance(link, OSError) and link.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        code, number = _code(link), link.errno if isinstance(link, OSError) else None
+        if isinstance(link, OSError) and number in (errno.EROFS, errno.EACCES, errno.EPERM):
             what = f"“{link.filename}”" if link.filename else "A file that is needed"
             return f"{what} cannot be used ({link.strerror}). Change that, or set LIMBECK_HOME, then {then}."
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
