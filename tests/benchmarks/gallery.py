@@ -30,7 +30,7 @@ from engine.presets import PRESETS  # noqa: E402
 
 FRAMES = 28  # of a run: enough to see it take form
 QUALITY = 85  # of lossy frames; lossless ones of images with many pixels would be ten times as large
-SMALL = 100_000  # pixels of a frame up to which it stays lossless
+SMALL = 30_000  # pixels of a frame up to which it stays lossless
 
 QUICK = {"protocol": "quick", "students": 3}  # where students of the method's own protocol take many minutes
 RUNS: dict[str, dict[str, Any]] = {
@@ -110,9 +110,9 @@ def smaller(frame: bytes) -> bytes:
         image.load()
         sink = io.BytesIO()
         if image.width * image.height <= SMALL:
-            image.save(sink, "WEBP", lossless=True, method=6, quality=100)
+            image.save(sink, "WEBP", lossless=True, method=4, quality=80)
         else:
-            image.save(sink, "WEBP", method=6, quality=QUALITY)
+            image.save(sink, "WEBP", method=4, quality=QUALITY)
     return sink.getvalue()
 
 
