@@ -7,6 +7,7 @@ import time
 
 import streamlit as st
 
+from engine.runs.store import Run
 from pages.components.shared import store
 
 MOST = 8
@@ -22,14 +23,19 @@ def recent_runs(but: str = "") -> None:
     for first in range(0, len(runs), 4):
         for column, run in zip(st.columns(4, gap="medium"), runs[first : first + 4], strict=False):
             with column:
-                steps = store().frames(run.id)
-                if steps:
-                    url = f"/api/runs/{run.id}/frames/{steps[-1]}.webp?e=f{int(run.finished or time.time())}"
-                    st.html(f'<img class="thumbnail" src="{url}" alt="Images of {html.escape(run.title)}">')
-                st.page_link("pages/distil.py", label=run.title, query_params={"run": run.id})
+                st.html(_link(run))
                 found = evaluations.get(run.id)
                 number = f"{100 * found['mean']:.1f} % ({found['protocol']} protocol), " if found else ""
                 st.caption(f"{number}{run.status}, {ago(run.created)}")
+
+
+def _link(run: Run) -> str:
+    """The run's picture and title, which lead to it."""
+    picture, steps = "", store().frames(run.id)
+    if steps:
+        url = f"/api/runs/{run.id}/frames/{steps[-1]}.webp?e=f{int(run.finished or time.time())}"
+        picture = f'<img class="thumbnail" src="{url}" alt="">'
+    return f'<a href="/distil?run={run.id}" target="_self">{picture}{html.escape(run.title)}</a>'
 
 
 def ago(moment: float) -> str:
