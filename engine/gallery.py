@@ -78,7 +78,7 @@ CARDS: dict[str, Card] = {
         "The labels are learned, too: an image may stand for mostly a 4 and a little of a 9.",
     ),
     "gallery-digits-dm-10": Card(
-        "Digits that come with Limbeck",
+        "The built-in digits",
         "Made of small scans that are always here: distil them again, or train on them, without any download.",
     ),
 }  # in the order of the page

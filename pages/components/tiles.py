@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,10 @@ def offline() -> None:
     runs = [run for run in gallery.shown(store()) if availability(run.dataset).ready][:OFFERED]
     if not runs:
         return
-    st.caption("Without a network, train a student on one of these:")
-    with st.container(horizontal=True, gap="small"):
-        for run in runs:
-            st.page_link(
-                "pages/students.py", label=gallery.card(run).title, icon=":material/school:",
-                query_params={"src": run.id},
-            )  # fmt: skip
+    links = (
+        f'<a href="/students?src={run.id}" target="_self">{html.escape(gallery.card(run).title)}</a>' for run in runs
+    )
+    st.html(f"<p>Without a network, train a student on one of these: {', '.join(links)}.</p>")
 
 
 def _links(run: Run) -> list[dict[str, str]]:
