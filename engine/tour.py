@@ -367,8 +367,8 @@ STOPS: tuple[Stop, ...] = (
         (
             "In these training images all stars stand on the left and all moons on the right: the place tells the "
             "class as surely as the shape does.",
-            "Press “Train and measure”. Students learn from distilled, from random and from all images, and are then "
-            "shown stars on the right.",
+            "Press “Train and measure”: with the small numbers of the form it takes less than a minute. Students learn "
+            "from distilled, from random and from all images, and are then shown stars on the right.",
             "Look at the last of the tests: who is wrong there went by the place. A distilled set can carry such a "
             "shortcut on.",
         ),
