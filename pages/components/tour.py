@@ -111,16 +111,14 @@ def find(stop: Stop, where: Store) -> Place:
         (page, query), sentences = stop.prepare, stop.preparing
     if not any("{0}" in value for value in query.values()):
         return Place(page, query, sentences)
-    found, notes = [], []
-    for id in stop.runs:
-        run, note = _like(where, id, page)
-        found.append(run)
-        notes.append(note)
-    note = " ".join(filter(None, dict.fromkeys(notes)))
-    runs = tuple(run.id for run in found if run is not None)
-    if len(runs) < len(found):
-        return Place(page, stop.without, sentences, runs, note)
-    return Place(page, {key: _filled(value, runs) for key, value in query.items()}, sentences, runs, note)
+    found = [_like(where, id, page) for id in stop.runs]
+    note = " ".join(dict.fromkeys(said for _, said in found if said))
+    runs = tuple(run.id for run, _ in found if run is not None)
+    if runs:
+        for i, (run, _) in enumerate(found):
+            query = {key: value.replace(f"{{{i}}}", run.id if run else "") for key, value in query.items()}
+        return Place(page, query, sentences, runs, note)
+    return Place(page, stop.without, sentences, (), note)
 
 
 def _like(where: Store, id: str, page: str) -> tuple[Run | None, str]:
@@ -146,12 +144,6 @@ def _like(where: Store, id: str, page: str) -> tuple[Run | None, str]:
     return None, f"The run that belongs here ({wanted}) is not in this store, nor another one of its kind." + {
         "pages/distil.py": " The form is set to a similar one: press “Distil” to make it."
     }.get(page, " Without it, the page shows what there is.")
-
-
-def _filled(text: str, runs: tuple[str, ...]) -> str:
-    for i, run in enumerate(runs):
-        text = text.replace(f"{{{i}}}", run)
-    return text
 
 
 # ---- what the card shows ---------------------------------------------------------------------------------------------

@@ -116,15 +116,29 @@ def test_a_stop_is_a_link_that_opens_its_page_with_the_card(store: Store) -> Non
     assert "gallery-mnist-dm-10" in shown["note"], "and it is said that the run that belongs there is not here"
 
 
-def test_a_stop_shows_the_run_that_came_with_the_program(store: Store) -> None:
-    came, other = a_run(store), a_run(store)
-    own = "gallery-mnist-dm-10"
-    store.folder(came).rename(store.folder(own))
+def came(store: Store, own: str) -> None:
+    """A run under an id of those that come with the program."""
+    run = a_run(store)
+    store.folder(run).rename(store.folder(own))
     with store._transaction() as db:
         for table, column in (("runs", "id"), ("events", "run")):
-            db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (own, came))
+            db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (own, run))
+
+
+def test_a_stop_shows_the_run_that_came_with_the_program(store: Store) -> None:
+    own = "gallery-mnist-dm-10"
+    came(store, own)
+    a_run(store)  # which is newer
     place = tour.find(STOPS[2], store)
-    assert (place.query["run"], place.runs, place.note) == (own, (own,), ""), f"not {other}, which is newer"
+    assert (place.query["run"], place.runs, place.note) == (own, (own,), "")
+
+
+def test_of_two_runs_the_one_that_is_here_is_shown(store: Store) -> None:
+    came(store, "gallery-mnist-dc-1")
+    place = tour.find(STOPS[4], store)
+    assert (
+        place.query["runs"] == ",gallery-mnist-dc-1" and "by dataset distillation) is not in this store" in place.note
+    )
 
 
 def test_a_stop_without_its_run_says_so_and_can_be_read(store: Store) -> None:
