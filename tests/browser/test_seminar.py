@@ -74,6 +74,7 @@ def test_a_viewer_follows_is_told_and_goes_their_own_way(windows, room: Server):
     expect(bar(viewer)).to_contain_text("On my own")
     button = viewer.get_by_role("button", name="Distil", exact=True)
     expect(button).to_be_disabled()
+    button.evaluate("button => button.scrollIntoView({block: 'center'})")
     button.hover(force=True)
     expect(viewer.get_by_text("Only the presenter can start runs here.").first).to_be_visible()
     heading(presenter, "Students")

@@ -67,3 +67,17 @@ def test_a_store_made_before_there_were_viewers_is_read(home, store):
         db.execute("ALTER TABLE runs DROP COLUMN viewer")
     again = Store(home)
     assert again.run(id).viewer == "" and again.claim(PID).id == id
+
+
+def test_the_worker_takes_the_presenters_run_when_a_viewers_gave_way(store, monkeypatch):
+    from engine.runs import worker
+
+    def study(job: Job) -> None:
+        student(store)  # the presenter's, queued meanwhile
+        job.stopping()
+
+    monkeypatch.setitem(worker.JOBS, "student", study)
+    theirs = student(store, "anna")
+    worker.run_job(store, store.claim(PID))
+    assert store.run(theirs).status == "queued" and "presenter's run goes first" in store.run(theirs).message
+    assert store.claim(PID).viewer == ""
