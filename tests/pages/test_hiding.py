@@ -11,7 +11,7 @@ from tests.pages.test_roles import ROOT
 
 
 def opened(**query: str) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).switch_page("pages/distil.py")
     for key, value in query.items():
         at.query_params[key] = value
     at.run()

@@ -150,9 +150,7 @@ def test_quick_students_are_queued_within_a_budget(viewer, monkeypatch):
 def opened(page: str, leads: bool, monkeypatch, **query: str) -> AppTest:
     monkeypatch.setenv(seminar.VARIABLE, KEY)
     monkeypatch.setattr(roles, "_cookie", lambda name: seminar.make_token(KEY) if leads else "")
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
-    if page != "distil":
-        at.switch_page(f"pages/{page}.py")
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).switch_page(f"pages/{page}.py")
     for key, value in query.items():
         at.query_params[key] = value
     at.run()
