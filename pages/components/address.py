@@ -48,11 +48,16 @@ def own() -> dict[str, str]:
     return {key: value for key, value in st.query_params.to_dict().items() if key not in KEPT | CARRIED}
 
 
+def along() -> dict[str, str]:
+    """What belongs into every address that is made for this visitor: the keys that no page owns."""
+    carried = {key: value for key, value in st.query_params.to_dict().items() if key in CARRIED}
+    return {**carried, **st.session_state.get("kept", {})}
+
+
 def replace(now: dict[str, str]) -> None:
     """Put another page's part into the address."""
     if own() != now:
-        carried = {key: value for key, value in st.query_params.to_dict().items() if key in CARRIED}
-        st.query_params.from_dict({**now, **carried, **st.session_state.get("kept", {})})
+        st.query_params.from_dict({**now, **along()})
 
 
 def query() -> dict[str, str]:

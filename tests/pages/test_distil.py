@@ -271,8 +271,8 @@ def test_an_unknown_run_is_said_and_the_form_is_there(store, run):
 
 def test_recent_runs_open(store):
     run = a_run(store)
-    (link,) = (e.proto for e in opened().get("page_link") if e.proto.label == store.run(run).title)
-    assert (link.page, link.query_string) == ("distil", f"run={run}")
+    (link,) = (e.proto.body for e in opened(reveal="0").get("html") if 'class="thumbnail"' in e.proto.body)
+    assert f'<a href="/distil?run={run}&amp;reveal=0"' in link and store.run(run).title in link
 
 
 # ---- inside a run ---------------------------------------------------------------------------------------------------
