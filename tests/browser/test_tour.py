@@ -34,7 +34,7 @@ def at(page: Page, stop: int) -> None:
 
 
 def test_the_tour_asks_lights_up_and_can_be_shared(page: Page, server: Server, browser: Browser, run: str) -> None:
-    go(page, server)
+    go(page, server, d="digits")
     page.get_by_role("link", name="Guided tour").click()
     at(page, 1)
     expect(page).to_have_url(re.compile(run))
