@@ -15,7 +15,7 @@ def elsewhere(home, monkeypatch):
 
 
 def test_killed_workers_and_a_killed_server_cost_a_run_nothing():
-    arguments = ["--kills", "3", "--servers", "1", "--seeds", "1", "--methods", "dm"]
+    arguments = ["--kills", "3", "--servers", "1", "--seeds", "1", "--methods", "dm", "--share", "0.5"]
     found = kills.measure(kills.arguments(arguments))
     assert found["problems"] == []
     assert (found["workers"], found["servers"]) == (3, 1) and found["resumed"] >= 1

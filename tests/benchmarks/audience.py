@@ -493,6 +493,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no server is left behind
     found = measure(args)
     text, kept = report(found)
     print(text)
