@@ -37,7 +37,7 @@ from urllib.parse import urlencode
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import WebSocketException
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -144,8 +144,8 @@ class Session:
                 async for raw in self.socket:
                     self.hear(raw)
             self.told.lost.append("the server closed it")
-        except (ConnectionClosed, OSError) as error:
-            self.told.lost.append(str(error))
+        except (OSError, WebSocketException) as error:
+            self.told.lost.append(f"{type(error).__name__} {error}")
         finally:
             for task in [*tasks, *(timer for _, timer in self.timers.values()), self.watching]:
                 if task is not None:
@@ -312,7 +312,10 @@ async def gather(port: int, args: argparse.Namespace, run: str, other: str, pid:
         session = Session(port, run, other, args.every, told, seed)
         sessions.append(asyncio.create_task(session.live()))
         await asyncio.sleep(min(0.2, 10 / args.sessions))
-    began, memory, tick = time.perf_counter(), [], 0
+    arrived = time.perf_counter()
+    while len(told.first) + len(told.lost) < args.sessions and time.perf_counter() < arrived + PATIENCE:
+        await asyncio.sleep(0.2)
+    began, memory, tick, frames = time.perf_counter(), [], 0, told.frames
     pace, used, own = Pace(store, run), spent(pid), time.process_time()
     while (now := time.perf_counter() - began) < args.seconds:
         if now >= 10 * tick:
@@ -326,14 +329,16 @@ async def gather(port: int, args: argparse.Namespace, run: str, other: str, pid:
         "server": (spent(pid) - used) / args.seconds,
         "script": (time.process_time() - own) / args.seconds,
         "answers": sorted(told.answers),
-        "frames": told.frames,
+        "frames": told.frames - frames,
         "pages": [],
     }
     if args.browsers:  # what is measured beside a browser, which takes all the cores, says nothing
         result["pages"] = await look_on(port, args.browsers, run)
     for task in sessions:
         task.cancel()
-    await asyncio.gather(*sessions, return_exceptions=True)
+    for ended in await asyncio.gather(*sessions, return_exceptions=True):
+        if isinstance(ended, Exception):  # a mistake of this script's
+            raise ended
     return result
 
 
@@ -488,6 +493,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no server is left behind
     found = measure(args)
     text, kept = report(found)
     print(text)

@@ -104,8 +104,9 @@ def until(condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.02)
 
 
-def spec_of(method: str, seed: int) -> Any:
+def spec_of(method: str, seed: int, share: float = 1.0) -> Any:
     values = {**SMALL, **RUNS[method]}
+    values["steps"] = max(1, round(share * values["steps"]))
     if method == "mtt":
         values["batch_real"] += seed  # experts are shared by the runs they suit: these have their own
     return build_spec("distill", method=method, seed=seed, **values)
@@ -253,7 +254,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     began, log, chance = time.monotonic(), Log(), random.Random(args.seed)
     left = ["worker"] * args.kills + ["server"] * args.servers
     chance.shuffle(left)
-    specs = [spec_of(method, seed) for seed in range(args.seeds) for method in args.methods.split(",")]
+    specs = [spec_of(method, seed, args.share) for seed in range(args.seeds) for method in args.methods.split(",")]
     wanted = references(specs)
     print(f"{len(specs)} runs without interruption: {time.monotonic() - began:.0f} s", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -297,6 +298,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--servers", type=int, default=20, help="kills of servers")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each method without interruption to compare with")
+    parser.add_argument("--share", type=float, default=1.0, help="of the runs' usual steps, for a busy machine")
     parser.add_argument("--methods", default=",".join(RUNS))
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     return parser.parse_args(given)
@@ -304,6 +306,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no server is left behind
     found = measure(args)
     print(report(found))
     if args.json:
