@@ -10,6 +10,7 @@ from engine.errors import Refused
 from engine.presets import DEFAULT, PRESETS
 from engine.runs.store import Run
 from engine.runs.validate import check
+from pages.components import tour
 from pages.components.recent import recent_runs
 from pages.components.shared import executor, store
 from pages.components.tiles import offline, tiles
@@ -62,6 +63,7 @@ def ready(dataset: str) -> bool:
 def page() -> None:
     st.title("Gallery")
     st.write("Limbeck distils a training set into a handful of images while you watch. These runs are finished.")
+    tour.start_link()
     runs = finished()
     st.session_state.gallery_count = len(runs)
     if gallery.at_work():

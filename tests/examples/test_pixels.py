@@ -13,11 +13,11 @@ from engine.runs.store import Store
 from engine.synthetic import load_synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = sorted((ROOT / "examples" / "pixels").glob("*.py"))
+EXAMPLE = sorted((Path(__file__).parent / "pixels").glob("*.py"))
 COMMAND = ["distill", "--dataset", "digits", "--method", "pixels", "--ipc", "2", "--steps", "30", "--students", "1"]
 
 
-def engine(*arguments: str, methods: str = "examples.pixels") -> subprocess.CompletedProcess[str]:
+def engine(*arguments: str, methods: str = "tests.examples.pixels") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "LIMBECK_METHODS": methods}
     command = [sys.executable, "-m", "engine", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)

@@ -24,6 +24,6 @@ METHOD = MethodInfo(
     synthetic="mean image of each class",
     compared="squared distance",
     moved="pixels",
-    module="examples.pixels.method",
+    module="tests.examples.pixels.method",
     load=lambda spec, own, classes: Load(backward=classes * spec.ipc, forward=own.batch_real),
 )
