@@ -58,7 +58,12 @@ def test_tiles_move_until_they_are_paused(lively: Page, server: Server) -> None:
 
 def test_the_last_images_stand_still_for_people_who_asked_for_less_motion(page: Page, server: Server) -> None:
     asked = []
-    page.on("request", lambda request: asked.append(request.url) if "/frames/" in request.url else None)
+    page.on(
+        "request",
+        lambda request: (
+            asked.append(request.url) if "/runs/gallery-" in request.url and "/frames/" in request.url else None
+        ),
+    )
     go(page, server)
     until(lambda: grey(page, ONE) == 185, 10, "the last images are drawn")
     assert not moves(page, ONE, 1000)
@@ -79,7 +84,7 @@ def test_a_tile_leads_to_its_run_its_form_and_a_student(page: Page, server: Serv
     page.go_back()
     tile(page, ONE).get_by_role("link", name="What if").click()
     page.wait_for_url(re.compile("/distil[?].*d=kmnist.*"))
-    expect(page.get_by_label("Seed", exact=True)).to_have_value("5")
+    expect(page.get_by_role("spinbutton", name="Seed", exact=True)).to_have_value("5")
     expect(page.get_by_role("button", name="Distil", exact=True)).to_be_enabled()
 
     page.go_back()

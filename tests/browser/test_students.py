@@ -102,7 +102,7 @@ def test_a_student_is_stopped_trained_and_not_trained_twice(page: Page, server: 
     train.click()
     run = until(lambda: idle.runs(kinds=["student"], statuses=("running",)), 60, "the run starts")[0]
     expect(page.get_by_text("A long one —")).to_be_visible()
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop").click()
     expect(page.get_by_role("button", name="Start over")).to_be_visible(timeout=60_000)
     assert idle.run(run.id).status == "stopped" and idle.student(run.id) is None
     page.get_by_role("button", name="Discard").click()
