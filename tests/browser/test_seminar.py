@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from engine import seminar
 from engine.runs.store import Store
 from tests.browser.conftest import HARMLESS, serving
-from tests.browser.helpers import Server, go, seed_run, settled
+from tests.browser.helpers import Server, go, seed_run, settled, until
 
 KEY = "a-key-for-tests"
 
@@ -83,7 +83,7 @@ def test_a_viewer_follows_is_told_and_goes_their_own_way(windows, room: Server):
 
 def test_the_film_is_where_the_presenter_has_it_until_a_viewer_takes_it(windows, room: Server):
     presenter, viewer = windows
-    run = Store(room.home).runs(kinds=("distill",))[0].id
+    run = next(r.id for r in Store(room.home).runs(kinds=("distill",)) if not r.gallery)
     go(presenter, room, key=KEY)
     go(viewer, room)
     go(presenter, room, run=run)
@@ -117,7 +117,7 @@ def test_type_is_large_until_one_wants_it_smaller(browser: Browser, room: Server
     go(page, room, "/compare")
     size = "getComputedStyle(document.documentElement).fontSize"
     colours = "() => ['color', 'backgroundColor'].map(c => getComputedStyle(document.querySelector('.stApp'))[c])"
-    assert page.evaluate(size) == "18px"
+    until(lambda: page.evaluate(size) == "18px", 20, "the type is large")
     page.set_viewport_size({"width": 1920, "height": 1080})
     assert page.evaluate(size) == "26px"
     black, white = "rgb(0, 0, 0)", "rgb(255, 255, 255)"
