@@ -6,7 +6,7 @@ Starts the server with a home of its own and a long run on it (digits, distribut
 run alone, the run watched by N sessions, the run alone again. A session does what a browser does with the page of a
 run, without drawing it, since as many browsers would measure themselves on a machine of few cores: it holds Streamlit's
 websocket, has the page's timers run its parts again, follows the run's event stream and fetches the latest frame as
-``assets/player.js`` does, and every few seconds opens another run from the page's list and comes back. An answer is the
+``assets/player.js`` does, and every few seconds opens another run by its link and comes back. An answer is the
 time from such a click to the end of the script that it started. Some real pages of chromium look on at the end, as a
 check. Takes about two minutes more than the times asked for; measure on an otherwise idle machine.
 """
@@ -126,7 +126,6 @@ class Session:
         self.random = random.Random(seed)
         self.page = ""
         self.query = urlencode({"run": run})
-        self.buttons: dict[str, str] = {}  # of the latest script, key to id
         self.timers: dict[str, tuple[float, asyncio.Task[None]]] = {}
         self.finished = asyncio.Event()
         self.socket: ClientConnection | None = None
@@ -159,13 +158,8 @@ class Session:
         if kind == "new_session":
             self.page = message.new_session.page_script_hash
             if not message.metadata.run.fragment_ids:  # the whole page is drawn anew
-                self.buttons = {}
                 for name in list(self.timers):
                     self.stop(name)
-        elif kind == "delta":
-            element = message.delta.new_element
-            if element.WhichOneof("type") == "button":
-                self.buttons[element.button.id.rpartition("-open-")[2]] = element.button.id
         elif kind == "page_info_changed":
             self.query = message.page_info_changed.query_string
         elif kind == "auto_rerun":
@@ -191,28 +185,26 @@ class Session:
             await asyncio.sleep(interval)
             await self.rerun(fragment=fragment)
 
-    async def rerun(self, button: str = "", fragment: str = "") -> None:
+    async def rerun(self, fragment: str = "") -> None:
         message = BackMsg()
         asked = message.rerun_script
         asked.query_string, asked.page_script_hash = self.query, self.page
+        if not self.page:
+            asked.page_name = "distil"
         if fragment:
             asked.fragment_id, asked.is_auto_rerun = fragment, True
-        if button:
-            state = asked.widget_states.widgets.add()
-            state.id, state.trigger_value = button, True
         await self.socket.send(message.SerializeToString())
 
     async def click(self) -> None:
         """Now and then to the other run, and back."""
+        await self.finished.wait()
         while True:
             await asyncio.sleep(self.every * self.random.uniform(0.5, 1.5))
             for target in (self.other, self.run):
-                button = self.buttons.get(target)
-                if button is None:  # the page is not drawn yet
-                    continue
+                self.query = urlencode({"run": target})
                 self.finished.clear()
                 began = time.perf_counter()
-                await self.rerun(button=button)
+                await self.rerun()
                 try:
                     await asyncio.wait_for(self.finished.wait(), PATIENCE)
                 except TimeoutError:

@@ -33,7 +33,7 @@ with TestClient(app.app, raise_server_exceptions=False) as client:
     print("route:", client.get("/api/runs/some-run/frames").text)
     with client.websocket_connect("/_stcore/stream", subprotocols=["streamlit"]) as browser:
         asked = BackMsg()
-        asked.rerun_script.query_string = "ipc=7"
+        asked.rerun_script.query_string, asked.rerun_script.page_name = "ipc=7", "distil"
         browser.send_bytes(asked.SerializeToString())
         while True:
             message = ForwardMsg()

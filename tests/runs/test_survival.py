@@ -103,7 +103,7 @@ def said(*arguments):
 def page(client, press=""):
     with client.websocket_connect("/_stcore/stream", subprotocols=["streamlit"]) as browser:
         shown, asked = "", BackMsg()
-        asked.rerun_script.query_string = ""
+        asked.rerun_script.page_name = "distil"
         browser.send_bytes(asked.SerializeToString())
         while True:
             message = ForwardMsg()
