@@ -25,3 +25,10 @@ def test_it_has_a_width_and_stays_a_share_where_nothing_or_everything_was_hit() 
 
 def test_of_nothing_there_is_none() -> None:
     assert wilson(0, 0) == (None, None)
+
+
+def test_a_share_lies_in_its_own_interval() -> None:
+    for trials in range(1, 200):
+        for hits in (0, 1, trials // 2, trials - 1, trials):
+            low, high = wilson(hits, trials)
+            assert 0 <= low <= hits / trials <= high <= 1
