@@ -69,9 +69,10 @@ def test_the_more_watch_the_less_often_they_hear(store, watchers, pace):
     assert shared.pace("another-run") == 1
 
 
-def test_an_event_stream_counts_while_it_is_open_and_sends_what_came_together_as_one(store):
+def test_an_event_stream_counts_while_it_is_open_and_sends_what_came_together_as_one(store, monkeypatch):
     import app
 
+    monkeypatch.setattr(app, "closing", threading.Event())  # which a server that has ended here leaves set
     run = a_run(store)
 
     async def listen() -> list[str]:
