@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.benchmarks import audience, kills
@@ -24,7 +26,8 @@ def test_killed_workers_and_a_killed_server_cost_a_run_nothing():
 
 def test_some_who_watch_a_run_are_answered_and_none_is_lost():
     arguments = ["--sessions", "5", "--seconds", "20", "--quiet", "3", "--warm", "3", "--every", "3", "--browsers", "0"]
-    found = audience.measure(audience.arguments(arguments))
+    with ThreadPoolExecutor(1) as own:  # a browser that was driven from this thread has left a loop in it
+        found = own.submit(audience.measure, audience.arguments(arguments)).result()
     assert found["lost"] == found["streams_broken"] == 0, found["lost_why"]
     assert found["clicks"] >= 5 and found["p95"] < 20  # seconds, on a machine that tests beside it
     assert found["frames_fetched"] >= 5 and max(size for _, size in found["memory"]) < 600
