@@ -1,7 +1,5 @@
 """What every test may ask for."""
 
-import runpy
-
 import pytest
 
 
@@ -10,15 +8,6 @@ def home(tmp_path, monkeypatch):
     """A fresh ``LIMBECK_HOME``."""
     monkeypatch.setenv("LIMBECK_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture
-def whole_app(monkeypatch):
-    """Has AppTest run app.py around each page, as the server does; by itself it runs the files of a folder named pages
-    alone."""
-    monkeypatch.setattr(
-        "streamlit.runtime.scriptrunner.script_runner._mpa_v1", lambda path: runpy.run_path(path, run_name="__main__")
-    )
 
 
 def pytest_sessionfinish():

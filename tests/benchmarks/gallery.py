@@ -14,7 +14,6 @@ import io
 import json
 import math
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -27,6 +26,7 @@ FOLDER = ROOT / "assets" / "gallery"
 sys.path.insert(0, str(ROOT))
 
 from engine.presets import PRESETS  # noqa: E402
+from tests.benchmarks.results import engine, flags  # noqa: E402
 
 FRAMES = 22  # of a run: enough to see it take form
 QUALITY = 78  # of lossy frames; lossless ones of images with many pixels would be ten times as large
@@ -52,21 +52,6 @@ RUNS: dict[str, dict[str, Any]] = {
     "gallery-digits-dm-10": {**PRESETS["digits-dm-10"].values, "init": "noise", "minutes": 0.5, **QUICK},
     "gallery-shapes-dm-1": {**PRESETS["shapes-dm-1"].values, "minutes": 1, **QUICK},
 }
-
-
-def engine(*arguments: object) -> Any:
-    """``python -m engine … --json``, read."""
-    command = [sys.executable, "-m", "engine", *map(str, arguments), "--json"]
-    return json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout)
-
-
-def flags(values: dict[str, Any]) -> list[str]:
-    """Settings as command-line flags."""
-    found = []
-    for name, value in values.items():
-        flag = f"--{name.replace('_', '-')}"
-        found += [flag if value else f"--no-{flag[2:]}"] if isinstance(value, bool) else [flag, str(value)]
-    return found
 
 
 def distilled(id: str, values: dict[str, Any]) -> str:

@@ -56,7 +56,7 @@ def test_all_settings_hidden_still_distil(home):
     assert run.spec["parameters"]["lr_img"] == 0.3
 
 
-def test_what_is_hidden_stays_so_on_other_pages(home, whole_app):
+def test_what_is_hidden_stays_so_on_other_pages(home):
     at = opened(hide="seed,export")
     assert at.query_params["hide"] in ("seed,export", ["seed,export"]), "the form writes its own part around it"
     assert "v" in at.query_params

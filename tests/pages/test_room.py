@@ -149,7 +149,7 @@ def test_followers_hear_what_is_shown_and_are_counted(client, monkeypatch):
 
 
 @pytest.fixture
-def shown(home, whole_app, monkeypatch):
+def shown(home, monkeypatch):
     """Opens the app as the presenter or as a viewer; each is a session of its own."""
     monkeypatch.setenv(seminar.VARIABLE, KEY)
     monkeypatch.setattr(room, "room", room.Room())
