@@ -4,6 +4,9 @@ import threading
 
 import pytest
 
+from engine.runs.store import Store
+from tests.runs import fakes
+
 
 @pytest.fixture(autouse=True)
 def nothing_compiles_any_more():
@@ -11,3 +14,12 @@ def nothing_compiles_any_more():
     for thread in threading.enumerate():
         if thread.name == "limbeck-compiles":
             thread.join(120)
+
+
+@pytest.fixture
+def walks(tmp_path, monkeypatch):
+    """A store whose distillations only walk at random, and fast."""
+    monkeypatch.setenv("LIMBECK_HOME", str(tmp_path))
+    monkeypatch.setattr(fakes.RandomWalk, "pace", 0.005)
+    fakes.install(monkeypatch)
+    return Store(tmp_path)

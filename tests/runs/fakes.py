@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import threading
 import time
 
 import pytest
@@ -11,7 +13,8 @@ import torch
 from engine import baselines, data, distill, students
 from engine.data.base import Dataset
 from engine.distill import Diverged, StepReport
-from engine.synthetic import SyntheticSet
+from engine.runs.worker import run_job
+from engine.synthetic import SyntheticSet, load_synthetic
 
 CLASSES = tuple("0123456789")
 _generator = torch.Generator().manual_seed(0)
@@ -109,3 +112,31 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distill, "make_distiller", lambda method: RandomWalk())
     monkeypatch.setattr(students, "evaluate_slices", evaluate_slices)
     monkeypatch.setattr(baselines, "make_baseline", make_baseline)
+
+
+# ---- runs of them ---------------------------------------------------------------------------------------------------
+
+
+def claim_and_run(store, **options):
+    """The next queued run, to its end."""
+    run_job(store, store.claim(os.getpid()), **options)
+
+
+def start(store, **options):
+    """The next queued run in a thread."""
+    thread = threading.Thread(target=claim_and_run, args=(store,), kwargs=options, daemon=True)
+    thread.start()
+    return thread
+
+
+def until(condition, seconds=10.0):
+    """Wait for it."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def images(store, id):
+    """The images that a run made."""
+    return load_synthetic(store.result_folder(id)).images

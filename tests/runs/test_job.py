@@ -10,45 +10,19 @@ import torch
 
 from engine import students
 from engine.runs import evaluating, job, live
-from engine.runs.store import Store
-from engine.runs.worker import run_job
 from engine.spec import build_spec
 from engine.synthetic import load_synthetic
 from tests.runs import fakes
+from tests.runs.fakes import claim_and_run, images, start, until
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.setenv("LIMBECK_HOME", str(tmp_path))
-    monkeypatch.setattr(fakes.RandomWalk, "pace", 0.005)
-    fakes.install(monkeypatch)
-    return Store(tmp_path)
+def store(walks):
+    return walks
 
 
 def submit(store, **values):
     return store.submit("distill", build_spec("distill", **values))
-
-
-def claim_and_run(store, **options):
-    run_job(store, store.claim(os.getpid()), **options)
-
-
-def start(store, **options):
-    """The next queued run in a thread."""
-    thread = threading.Thread(target=claim_and_run, args=(store,), kwargs=options, daemon=True)
-    thread.start()
-    return thread
-
-
-def until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-
-
-def images(store, id):
-    return load_synthetic(store.result_folder(id)).images
 
 
 def test_a_run_from_queued_to_done(store):

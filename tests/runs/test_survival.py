@@ -23,40 +23,19 @@ from engine.runs import process
 from engine.runs.store import Store
 from engine.runs.worker import run_job
 from engine.spec import build_spec
-from engine.synthetic import load_synthetic
-from tests.runs import fakes
+from tests.runs.fakes import images, start, until
 
 ROOT = Path(__file__).parents[2]
 ALONE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.setenv("LIMBECK_HOME", str(tmp_path))
-    monkeypatch.setattr(fakes.RandomWalk, "pace", 0.005)
-    fakes.install(monkeypatch)
-    return Store(tmp_path)
+def store(walks):
+    return walks
 
 
 def submit(store, **values):
     return store.submit("distill", build_spec("distill", students=0, **values))
-
-
-def start(store, **options):
-    thread = threading.Thread(target=lambda: run_job(store, store.claim(os.getpid()), **options), daemon=True)
-    thread.start()
-    return thread
-
-
-def until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-
-
-def images(store, id):
-    return load_synthetic(store.result_folder(id)).images
 
 
 def on_a_disk(home: Path, mount: str, script: str) -> str:
@@ -125,6 +104,7 @@ from engine.runs.worker import run_job
 from engine.spec import build_spec
 from engine.synthetic import load_synthetic
 from tests.runs import fakes
+from tests.runs.fakes import images, start, until
 
 fakes.install(pytest.MonkeyPatch())
 store = Store()
@@ -307,7 +287,7 @@ def test_a_worker_of_another_machine_is_not_taken_for_dead_by_a_jump(store, monk
 def test_a_run_that_was_given_up_by_mistake_is_left_to_whoever_took_it_over(store, monkeypatch):
     id = submit(store, steps=5000)
     thread = start(store)
-    until(lambda: store.run(id).step > 5)
+    until(lambda: store.run(id).step > 5, 60)
     with monkeypatch.context() as patch:  # as after a laptop slept
         patch.setattr("engine.runs.store.alive", lambda *_: False)
         assert store.sweep() == [id]
@@ -323,7 +303,7 @@ def test_a_run_that_was_given_up_by_mistake_is_left_to_whoever_took_it_over(stor
     assert store.sweep() == [id]
     store.command(id, "resume")
     thread = start(store)
-    until(lambda: store.run(id).step > step)
+    until(lambda: store.run(id).step > step, 60)
     store.command(id, "stop")
     thread.join(10)
     assert store.run(id).status == "stopped" and torch.isfinite(images(store, id)).all()
@@ -332,9 +312,9 @@ def test_a_run_that_was_given_up_by_mistake_is_left_to_whoever_took_it_over(stor
 def test_a_paused_run_notices_it_too(store, monkeypatch):
     id = submit(store, steps=5000)
     thread = start(store)
-    until(lambda: store.run(id).step > 2)
+    until(lambda: store.run(id).step > 2, 60)
     store.command(id, "pause")
-    until(lambda: store.run(id).status == "paused")
+    until(lambda: store.run(id).status == "paused", 60)
     with monkeypatch.context() as patch:
         patch.setattr("engine.runs.store.alive", lambda *_: False)
         store.sweep()
