@@ -145,7 +145,8 @@ def keep_new() -> None:
     """Keep sets that were just added: what a browser under load sends next may not know of them yet, and drop them."""
     state, now = st.session_state, time.monotonic()
     new = [run for run, since in state.get("compare_new", {}).items() if now - since < 2]
-    state.compare_runs = [*state.compare_runs, *(run for run in new if run not in state.compare_runs)]
+    if new and "compare_runs" in state:  # a choice whose page was just left is gone
+        state.compare_runs = [*state.compare_runs, *(run for run in new if run not in state.compare_runs)]
 
 
 def forget_choice() -> None:

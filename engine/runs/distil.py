@@ -74,7 +74,8 @@ class _Distillation:
         self.film: Film
         self.live: Live
         self.scale = 1.0  # root mean square of the initial images
-        self._losses: list[float] = []
+        self._losses: list[float] = []  # and what else the last step reported, since the last metric event
+        self._extras: dict[str, float] = {}
         self._noted = False  # whether the run's message is a method's note
         self._mark = (0, 0.0)  # step and seconds at the last metric event
         self._next_metric = self._next_frame = 0.0
@@ -121,8 +122,9 @@ class _Distillation:
                 taken = time.perf_counter() - step_began
                 self.step, self.seconds = report.step, self.seconds + taken
                 self._losses += [] if report.loss is None else [report.loss]
+                self._extras = report.extras
                 self._note(report.note)
-                self._show(report.extras, (time.perf_counter() - began) / max(self.seconds - first, 1e-9))
+                self._show((time.perf_counter() - began) / max(self.seconds - first, 1e-9))
             except Diverged as error:
                 self._go_back(error)
                 return
@@ -136,6 +138,8 @@ class _Distillation:
         except Diverged as error:  # found only now
             self._go_back(error)
             synthetic = self._images()
+        if self._losses:  # the curves reach the run's last step
+            self._metric(1.0)
         self.film.shoot(synthetic, self.step, self.seconds)
         made = {
             "spec": self.spec.model_dump(mode="json"),
@@ -154,11 +158,11 @@ class _Distillation:
 
     # ---- inside ----
 
-    def _show(self, extras: dict[str, float], wall_per_second: float) -> None:
+    def _show(self, wall_per_second: float) -> None:
         """A metric event, a frame, a checkpoint: each when it is due."""
         now = time.perf_counter()
         if self._losses and now >= self._next_metric:
-            self._metric(extras, wall_per_second)
+            self._metric(wall_per_second)
             self._next_metric = now + max(METRIC_EVERY, self.seconds / 3000)
         if now >= self._next_frame:
             self.film.shoot(self._images(), self.step, self.seconds)
@@ -175,17 +179,17 @@ class _Distillation:
             self.job.say("Distilling.", self.step)
         self._noted = bool(note)
 
-    def _metric(self, extras: dict[str, float], wall_per_second: float) -> None:
+    def _metric(self, wall_per_second: float) -> None:
         steps, seconds = self.step - self._mark[0], self.seconds - self._mark[1]
         rate = steps / seconds if seconds > 0 else 0.0
         left = self._seconds_left(rate)
         values = {
-            **extras,
+            **self._extras,
             "loss": sum(self._losses) / len(self._losses),  # mean since the last event
             "seconds": round(self.seconds, 3),
             "rate": rate,
             "eta": None if left is None else left * wall_per_second,
-            "images_seen": extras.get("images_seen"),
+            "images_seen": self._extras.get("images_seen"),
         }
         columns = {"step": self.step, "seconds": self.seconds, "progress": self._progress()}
         self.store.append(self.job.id, [("metric", self.step, values)], **columns)
@@ -236,6 +240,7 @@ class _Distillation:
         self.distiller.setup(self.spec, self.data, self.accel)
         self._restore(saved)
         self.store.rewind(self.job.id, self.step)
+        self._losses = []
         self.film = Film(self.store, self.job.id, saved["film"])
         self.film.layout(self.distiller.synthetic(), self.accel.describe())
         self.diverged = (

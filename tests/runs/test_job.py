@@ -51,7 +51,7 @@ def test_metrics_and_frames_come_at_a_bearable_rate(store):
     run = store.run(id)
     assert run.status == "done" and 3.0 <= run.seconds < 3.5
     took = run.finished - run.started
-    assert len(store.events(id, kinds=("metric",))) <= 5 * took + 1
+    assert len(store.events(id, kinds=("metric",))) <= 5 * took + 2  # the first step and the last are always there
     at = [e.at for e in store.events(id, kinds=("frame",))]
     assert max(b - a for a, b in zip(at, at[1:], strict=False)) < 1.0
 
