@@ -215,15 +215,6 @@ const ICONS = {
 };
 const icon = (name) => `<svg viewBox="0 0 24 24" aria-hidden="true">${ICONS[name]}</svg>`;
 
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes))
-    if (name in made && name !== "role") made[name] = value;
-    else made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
 function clock(seconds) {
   if (seconds === null || seconds === undefined) return "";
   const whole = Math.round(seconds);

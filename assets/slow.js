@@ -16,12 +16,6 @@ export default function ({ parentElement, data }) {
   };
 }
 
-function element(tag, attributes = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), attributes);
-  made.append(...children);
-  return made;
-}
-
 class Show {
   constructor(parent) {
     this.at = 0;

@@ -26,15 +26,6 @@ export default function ({ parentElement, data, setTriggerValue }) {
   };
 }
 
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes))
-    if (name in made) made[name] = value;
-    else made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
 // What a selector finds on the page and can be seen; “host >>> inner” looks into the host's components.
 function find(selector) {
   const [host, inner] = selector.split(" >>> ");

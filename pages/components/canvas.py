@@ -9,24 +9,19 @@ import io
 from pathlib import Path
 
 import numpy as np
-import streamlit as st
 from PIL import Image, ImageOps
 
 from engine.data.folder_check import Unreadable, open_image
 from engine.errors import Refused
 from engine.home import aside
 from pages.components import roles
+from pages.components.component import component
 
-ASSETS = Path(__file__).parents[2] / "assets"
 SIDE = 512  # largest side of a kept picture
 URL = "data:image/png;base64,"
 MOST = 2_000_000  # characters of a drawing
 
-_mount = st.components.v2.component(
-    "limbeck_draw",
-    css=(ASSETS / "draw.css").read_text(),
-    js=(ASSETS / "draw.js").read_text(),
-)
+_mount = component("draw")
 
 
 def board(*, key: str, kind: str = "draw", label: str, colours: bool = False, under: str = "", brush: int = 24) -> str:

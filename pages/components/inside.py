@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -13,17 +11,15 @@ from engine.probes.distilling.specs import FeatureMapSpec, SlowStepSpec
 from engine.runs.store import Run
 from pages.components import drawing
 from pages.components.asking import Answered, ask
+from pages.components.component import component
 from pages.components.pieces import figure, is_dark, number, percent
 
-ASSETS = Path(__file__).parents[2] / "assets"
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star", "hexagon", "pentagon")
 COLOURS = (  # of Okabe and Ito, whom colour-blind eyes can follow, and darker ones where there are more classes
     "#e69f00", "#56b4e9", "#009e73", "#d0c000", "#0072b2", "#d55e00", "#cc79a7", "#7f7f7f", "#8a5a2b", "#5b4b9a",
 )  # fmt: skip
 
-_mount = st.components.v2.component(
-    "limbeck_slow", css=(ASSETS / "slow.css").read_text(), js=(ASSETS / "slow.js").read_text()
-)
+_mount = component("slow")
 
 
 def slow_step(run: Run, step: int | None) -> None:

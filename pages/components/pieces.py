@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas as pd
@@ -11,17 +10,15 @@ import streamlit as st
 
 from engine.seminar import presenter_key
 from pages.components.address import kept
+from pages.components.component import component
 from pages.components.hiding import hidden
 
-ASSETS = Path(__file__).parents[2] / "assets"
 Table: TypeAlias = pd.DataFrame | Callable[[], pd.DataFrame]
 
-_save = st.components.v2.component(
-    "limbeck_save",
-    html='<div class="save"><button type="button" value="svg">Picture (.svg)</button>\n'
+_save = component(
+    "save",
+    '<div class="save"><button type="button" value="svg">Picture (.svg)</button>\n'
     '<button type="button" value="png">Picture (.png)</button><span role="status"></span></div>',
-    css=(ASSETS / "save.css").read_text(),
-    js=(ASSETS / "save.js").read_text(),
 )
 
 

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
 from engine.runs.store import Run
+from pages.components.component import component
 
-ASSETS = Path(__file__).parents[2] / "assets"
-
-_mount = st.components.v2.component(
-    "limbeck_player",
-    css=(ASSETS / "player.css").read_text(),
-    js=(ASSETS / "player.js").read_text(),
-)
+_mount = component("player")
 
 
 def player(

@@ -13,7 +13,6 @@ import secrets
 import threading
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -26,9 +25,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine import seminar
 from pages.components import address, roles
+from pages.components.component import component
 from pages.components.pieces import is_big
 
-ASSETS = Path(__file__).parents[2] / "assets"
 TICK = 0.25  # seconds between two looks of a stream at what is shown
 STREAMS = 500  # at once: a large lecture, and no more than a server carries
 TRIES, MINUTE = 5, 60.0  # wrong keys of one address in that time, then none of its keys is looked at
@@ -44,9 +43,7 @@ FILM: dict[str, Any] = {  # what a film's place is made of, and what it may be
 
 closing = threading.Event()  # the server ends: so do its streams
 
-_bar = st.components.v2.component(
-    "limbeck_room", css=(ASSETS / "room.css").read_text(), js=(ASSETS / "room.js").read_text()
-)
+_bar = component("room")
 
 
 class Room:

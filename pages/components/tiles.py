@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,10 +15,10 @@ from engine.exports.facts import Story, spread, story
 from engine.methods import METHODS
 from engine.runs.store import Run
 from engine.spec import RunSpec
+from pages.components.component import component
 from pages.components.form import to_query
 from pages.components.shared import store
 
-ASSETS = Path(__file__).parents[2] / "assets"
 FEW, MANY = 6, 12  # frames of a tile …
 BYTES = 600_000  # … which together should not be much larger than that
 OFFERED = 2  # runs of built-in data
@@ -30,11 +29,7 @@ HELP = {
     "What if …": "the same settings, to change one of them and distil again",
 }
 
-_mount = st.components.v2.component(
-    "limbeck_gallery",
-    css=(ASSETS / "gallery.css").read_text(),
-    js=(ASSETS / "gallery.js").read_text(),
-)
+_mount = component("gallery")
 
 
 def tiles(runs: Sequence[Run], *, key: str) -> None:

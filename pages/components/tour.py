@@ -19,15 +19,13 @@ from engine.runs.store import Run, Store
 from engine.tour import STOPS, Stop, number
 from engine.words import dataset_title
 from pages.components import address, guess
+from pages.components.component import component
 from pages.components.shared import store
 
-ASSETS = Path(__file__).parents[2] / "assets"
 ENDED_WELL = ("done", "stopped")
 MADE = ("distill", "import")  # kinds of run that may hold a distillation
 
-_mount = st.components.v2.component(
-    "limbeck_tour", css=(ASSETS / "tour.css").read_text(), js=(ASSETS / "tour.js").read_text()
-)
+_mount = component("tour")
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,7 @@ from streamlit.testing.v1 import AppTest
 
 from engine.runs.store import Store
 from pages.components import hiding
-from tests.pages.test_roles import ROOT
-
-
-def opened(**query: str) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).switch_page("pages/distil.py")
-    for key, value in query.items():
-        at.query_params[key] = value
-    at.run()
-    assert not at.exception, at.exception[0].value
-    return at
+from tests.pages.test_distil import opened
 
 
 def labels(at: AppTest) -> set[str]:
