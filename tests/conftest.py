@@ -1,6 +1,12 @@
 """What every test may ask for."""
 
+import os
+
 import pytest
+
+# Runs of a few seconds gain nothing from compiled steps, and what is compiled beside them delays every test after
+# them. The tests of compilation ask for it by name.
+os.environ["LIMBECK_COMPILE"] = "0"
 
 
 @pytest.fixture
@@ -8,12 +14,3 @@ def home(tmp_path, monkeypatch):
     """A fresh ``LIMBECK_HOME``."""
     monkeypatch.setenv("LIMBECK_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-def pytest_sessionfinish():
-    """An interpreter that ends while a thread compiles may crash on the way out."""
-    import threading
-
-    for thread in threading.enumerate():
-        if thread.name == "limbeck-compiles":
-            thread.join(120)

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from engine.accel import pick_accel
+from engine.accel import Accel, _Compiled, pick_accel
 from engine.data.base import Dataset
 from engine.distill import Diverged, make_distiller
 from engine.distill.bank import Bank
@@ -179,3 +179,30 @@ def test_every_view_of_the_bank_is_drawn():
     bank.refresh = 10**9  # keep the views that are there
     seen = {id(bank.draw()) for _ in range(60)}
     assert len(seen) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "values"), [("dc", {"variant": "bank"}), ("frepo", {})])
+def test_the_compiled_step_computes_the_same(home, data, method, values, monkeypatch):
+    """Compiled in the foreground here. Elsewhere the tests compile nothing: it takes the machine for seconds each."""
+    programs = []
+
+    def compiled(self, function, background=True, meanwhile=None):
+        programs.append(_Compiled(function, False, meanwhile or function))
+        return programs[-1]
+
+    def images(accel):
+        torch.manual_seed(0)
+        distiller = make_distiller(method)
+        distiller.setup(
+            build_spec("distill", method=method, **{**SMALL, "deterministic": False, **values}), data, accel
+        )
+        for _ in range(3):
+            distiller.step()
+        return distiller.synthetic().images
+
+    eager = images(Accel(torch.device("cpu")))
+    monkeypatch.setattr(Accel, "compiled", compiled)
+    fast = images(Accel(torch.device("cpu"), compile=True))
+    assert programs and not [p.failed for p in programs if p.failed]
+    torch.testing.assert_close(fast, eager, rtol=1e-3, atol=1e-4)

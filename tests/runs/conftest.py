@@ -1,19 +1,9 @@
-"""What runs are tested beside: nothing."""
-
-import threading
+"""What tests of runs share."""
 
 import pytest
 
 from engine.runs.store import Store
 from tests.runs import fakes
-
-
-@pytest.fixture(autouse=True)
-def nothing_compiles_any_more():
-    """A program that an earlier test left compiling would draw from torch's generator while a run is compared."""
-    for thread in threading.enumerate():
-        if thread.name == "limbeck-compiles":
-            thread.join(120)
 
 
 @pytest.fixture

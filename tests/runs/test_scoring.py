@@ -25,7 +25,6 @@ DATA = replace(make_data(size=16, count=120), name="digits", title="Squares")
 
 @pytest.fixture
 def store(home, monkeypatch):
-    monkeypatch.setenv("LIMBECK_COMPILE", "0")
     monkeypatch.setattr(datasets, "load", lambda name, size=32, progress=None: DATA)
     return Store()
 

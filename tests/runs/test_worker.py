@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv("LIMBECK_HOME", str(tmp_path))
     monkeypatch.delenv("LIMBECK_DATA", raising=False)
-    monkeypatch.setenv("LIMBECK_COMPILE", "0")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return Store(tmp_path)
 
