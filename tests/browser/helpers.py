@@ -15,7 +15,8 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import TimeoutError as Timeout
 
 from engine.runs.store import Store
 from engine.spec import build_spec
@@ -45,6 +46,23 @@ def go(page: Page, server: Server, path: str = "/", **query: Any) -> None:
 def settled(page: Page) -> None:
     """Wait until the page's script has ended. Only for pages without a running timer."""
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=30_000)
+
+
+def pick(page: Page, box: Locator, option: str) -> None:
+    """Choose an option of a list. A new run of the page may close an open list: then, like a person, try again."""
+    for left in (2, 1, 0):
+        settled(page)
+        box.click()
+        box.fill(option)  # the list may be long
+        try:
+            page.get_by_role("option", name=option, exact=True).click(timeout=20_000 if left == 0 else 3_000)
+            break
+        except Timeout:
+            if left == 0:
+                raise
+            page.keyboard.press("Escape")
+    page.keyboard.press("Escape")  # an open list hides the rest of the page from assistive technology, and from us
+    settled(page)
 
 
 def until(what: Callable[[], Any], seconds: float = 30.0, why: str = "") -> Any:

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from engine.runs.store import Store
-from tests.browser.helpers import Server, evaluation, go, seed_run, settled, until
+from tests.browser.helpers import Server, evaluation, go, pick, seed_run, settled, until
 
 
 @pytest.fixture
@@ -76,13 +76,8 @@ def test_sets_across_networks(page: Page, server: Server, idle: Store) -> None:
     expect(heat.get_by_role("cell", name="60.0")).to_be_visible()
     cells = heat.get_by_role("cell").all_inner_texts()
     assert cells.count("–") == len(cells) - 3
-    networks = page.get_by_role("combobox", name="Networks")
     for name in ("lenet", "convnet-d2"):
-        settled(page)
-        networks.click()
-        networks.fill(name)  # the list is long; typing also opens it again where a new run of the page has closed it
-        page.get_by_role("option", name=name, exact=True).click()
-        page.keyboard.press("Escape")  # an open list hides the rest of the page from assistive technology, and from us
+        pick(page, page.get_by_role("combobox", name="Networks"), name)
     expect(heat.get_by_role("columnheader")).to_have_text(["", "lenet", "convnet-d2"])
     settled(page)
     with page.expect_download() as download:
