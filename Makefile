@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml
 	  { echo "This Python cannot make virtual environments (ensurepip is missing). On Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing Limbeck's dependencies into .venv; the first time takes some minutes."
-	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -e '.[test]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -e '.[test,cluster]'
 	@touch $@
 
 run: setup

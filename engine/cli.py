@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine import cluster
 from engine.errors import Refused
 from engine.faults import LOG, outside, record
 from engine.home import aside, limbeck_home
@@ -38,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _check_text(arguments)
         args = _parser().parse_args(arguments)
+        if args.ray:
+            os.environ[cluster.VARIABLE] = args.ray
+        cluster.address()  # refuses what is none
         args.action(args)
         sys.stdout.flush()
     except Refused as refusal:
@@ -647,7 +651,12 @@ def _follow(store: Any, worker: Any, id: str) -> None:
         watcher = threading.Thread(target=_watch, args=(store, id, bar, finished), daemon=True)
         watcher.start()
         try:
-            worker.run_job(store, store.run(id), leaving=leaving, shares=False)
+            if cluster.address():
+                from engine.cluster.runs import run_away
+
+                run_away(store, store.run(id), leaving)
+            else:
+                worker.run_job(store, store.run(id), leaving=leaving, shares=False)
         finally:
             finished.set()
             watcher.join()
@@ -924,6 +933,8 @@ def _help(row: Parameter, default: Any) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m engine", description="Limbeck: distil a training set into a handful of images.")
+    text = "Compute on this Ray cluster (auto, HOST:PORT or ray://HOST:PORT), as with LIMBECK_RAY; before the command."
+    parser.add_argument("--ray", metavar="ADDRESS", default="", help=text)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(

@@ -27,9 +27,9 @@ from engine.errors import Refused
 from engine.faults import hindrance, outside
 from engine.probes.desk import Answer, Cancelled, Desk, find, write_json
 from engine.probes.specs import PROBES
-from engine.runs.process import signature
+from engine.runs.process import leave_with_parent, signature
 from engine.runs.store import Store
-from engine.runs.worker import leave_with_parent, settle
+from engine.runs.worker import settle
 from engine.spec import build_spec
 
 

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -56,3 +57,10 @@ def alive(pid: int | None, known: str, heartbeat: float | None, now: float) -> b
         return heartbeat is not None and abs(now - heartbeat) <= 10
     born = known.rpartition("/")[2]
     return pid is not None and born != "" and birth(pid) == born
+
+
+def leave_with_parent(parent: int, leaving: threading.Event) -> None:
+    """Set ``leaving`` once process ``parent`` (0 for none) is no longer this one's parent: it has died. Blocks."""
+    while parent and not leaving.wait(1.0):
+        if os.getppid() != parent:
+            leaving.set()

@@ -31,6 +31,7 @@ from engine.runs import distil, evaluating, imports, ranking, softening, studyin
 from engine.runs.executor import cores
 from engine.runs.film import encode
 from engine.runs.job import GaveWay, Heart, Job, Left, Lost, Released, Stopped
+from engine.runs.process import leave_with_parent
 from engine.runs.store import Run, Store, resuming
 
 JOBS: dict[str, Callable[[Job], None]] = {
@@ -173,13 +174,6 @@ def _read_ahead(store: Store, likely: list[str], leaving: threading.Event) -> bo
     except Exception:  # whoever asks for this dataset will be told what is wrong with it
         return False
     return True
-
-
-def leave_with_parent(parent: int, leaving: threading.Event) -> None:
-    """Set ``leaving`` once process ``parent`` (0 for none) is no longer this one's parent: it has died. Blocks."""
-    while parent and not leaving.wait(1.0):
-        if os.getppid() != parent:
-            leaving.set()
 
 
 if __name__ == "__main__":

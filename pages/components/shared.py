@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from engine import cluster
 from engine.home import limbeck_home
 from engine.probes.desk import Desk
 from engine.runs.executor import LocalExecutor
@@ -29,7 +30,7 @@ _starting = threading.Lock()
 
 @cache
 def _executor(home: str) -> LocalExecutor:
-    return LocalExecutor(Store(Path(home)))
+    return LocalExecutor(Store(Path(home)), module=cluster.runs_module())
 
 
 @cache
@@ -49,7 +50,7 @@ def store() -> Store:
 
 @cache
 def _answerer(home: str) -> LocalExecutor:
-    return LocalExecutor(_executor(home).store, slots=1, module="engine.probes.answerer")
+    return LocalExecutor(_executor(home).store, slots=1, module=cluster.questions_module())
 
 
 def answerer() -> LocalExecutor:
