@@ -36,13 +36,14 @@ class Parcel:
     events: dict[str, list[tuple[str, int, dict[str, Any]]]] = field(default_factory=dict)
 
     def add_run(self, store: Store, run: Run, *, whole: bool = False) -> None:
-        """Take a run along: its row, its set and its student; ``whole`` with everything it wrote."""
+        """Take a run along: its row, its set, frames and student; ``whole`` with everything it wrote."""
         columns = ("kind", "dataset", "title", "message", "created", "step", "steps_total", "seconds", "progress")
         row = {name: getattr(run, name) for name in columns}
         self.runs[run.id] = {**row, "spec": _replaced(run.spec, str(store.home), HOME), "status": run.status}
         self.events[run.id] = [(e.kind, e.step, e.data) for e in store.events(run.id, kinds=READ)]
         folder = store.folder(run.id)
-        for part in [folder] if whole else [folder / "result", folder / "student", folder / "spec.json"]:
+        parts = ("result", "student", "frames", "spec.json")
+        for part in [folder] if whole else [folder / name for name in parts]:
             self.add_files(store.home, part)
 
     def add_mentioned(self, store: Store, values: Any) -> None:

@@ -15,6 +15,7 @@ OBJECTS = 80_000_000  # bytes of shared memory a node
 def cluster(folder: Path, nodes: int) -> Iterator[tuple[Any, list[Any]]]:
     """A head without CPUs and ``nodes`` nodes of one core each; the cluster and its nodes."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # at Ray's own 15, other tests on the same cores would starve the nodes
     from ray.cluster_utils import Cluster
 
     few: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECTS}

@@ -13,6 +13,7 @@ ray = pytest.importorskip("ray")
 
 from engine import cluster as ours  # noqa: E402
 from engine.probes.desk import Desk  # noqa: E402
+from engine.probes.specs import PROBES  # noqa: E402
 from engine.runs.executor import LocalExecutor  # noqa: E402
 from engine.runs.store import Store  # noqa: E402
 from engine.spec import build_spec  # noqa: E402
@@ -83,7 +84,7 @@ def test_runs_questions_a_lost_node_and_a_cancelled_run(two, tmp_path):
     questions.start()
     try:
         desk = Desk(store.home)
-        digest = desk.ask("slow-step", build_spec_of("slow-step", source=ids[0]))
+        digest = desk.ask("slow-step", build_spec(PROBES["slow-step"].spec, run=ids[0]))
         state = until(lambda: (s := desk.look(digest)).status in ("done", "refused") and s, why="it is answered")
         assert state.status == "done", state.message
         assert all(desk.file(digest, name) for name in state.answer.images.values())
@@ -116,9 +117,3 @@ def test_runs_questions_a_lost_node_and_a_cancelled_run(two, tmp_path):
 
 def errand_of(home, id):
     return list(home.glob(f"errands/*/runs/{id}/frames"))
-
-
-def build_spec_of(probe, **values):
-    from engine.probes.specs import PROBES
-
-    return build_spec(PROBES[probe].spec, **values)
