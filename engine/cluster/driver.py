@@ -250,7 +250,7 @@ class Driver:
         import ray
 
         self.away.remove(away)
-        if kill:
+        if kill or any(not other.placed for other in self.away):  # somebody waits for what it holds
             ray.kill(away.actor)
         else:
             away.actor.end.remote()
