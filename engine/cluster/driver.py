@@ -250,8 +250,10 @@ class Driver:
         import ray
 
         self.away.remove(away)
-        if kill or any(not other.placed for other in self.away):  # somebody waits for what it holds
+        if kill:
             ray.kill(away.actor)
+        elif any(not other.placed for other in self.away):  # somebody waits for what it holds
+            away.actor.leave.remote()
         else:
             away.actor.end.remote()
             self.idle.append((away.errand.cpus, away.errand.gpus, away.actor, time.monotonic()))

@@ -13,6 +13,7 @@ from typing import Any
 from engine.cluster.parcel import Files, Parcel, Seen, changed
 from engine.errors import Refused
 from engine.home import cache_folder, limbeck_home
+from engine.runs.process import birth
 
 COLUMNS = ("message", "step", "steps_total", "seconds", "progress")
 
@@ -41,11 +42,15 @@ class Node:
         self.base = limbeck_home()
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("inductor")))
         self.errand: _Errand | None = None
+        for left in (self.base / "errands").glob("*-*-*"):  # by an actor that was killed
+            pid, born, _ = left.name.split("-", 2)
+            if pid.isdecimal() and birth(int(pid)) != born:
+                shutil.rmtree(left, ignore_errors=True)
 
     def begin(self, parcel: Parcel) -> Changes:
         """Start an errand."""
         self.end()
-        home = self.base / "errands" / secrets.token_hex(6)
+        home = self.base / "errands" / f"{os.getpid()}-{birth(os.getpid())}-{secrets.token_hex(4)}"
         home.mkdir(parents=True)
         for shared in ("cache", "data"):
             (self.base / shared).mkdir(exist_ok=True)
@@ -68,6 +73,13 @@ class Node:
         if self.errand:
             shutil.rmtree(self.errand.home, ignore_errors=True)
         self.errand = None
+
+    def leave(self) -> None:
+        """Forget the errand and give the actor's place to others."""
+        from ray.actor import exit_actor
+
+        self.end()
+        exit_actor()
 
 
 class _Errand:

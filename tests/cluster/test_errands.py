@@ -14,6 +14,7 @@ from engine.cluster.questions import QuestionErrand
 from engine.cluster.runs import RunErrand
 from engine.errors import Refused
 from engine.probes.desk import Desk
+from engine.runs.process import birth
 from engine.runs.store import Store
 from engine.spec import build_spec
 from engine.synthetic import load_synthetic
@@ -207,6 +208,15 @@ def test_what_a_run_reads_travels_and_what_it_does_not_stays(head, tmp_path, mon
     monkeypatch.setattr(parcel, "LIMIT", 2)
     with pytest.raises(Refused, match="too much to send to a node"):
         Parcel("run", id).add_files(head.home, head.home / "uploads")
+
+
+def test_what_a_killed_actor_left_is_cleared_away(node, tmp_path):
+    left = tmp_path / "node0" / "errands" / "999999999-123-abcd"
+    left.mkdir(parents=True)
+    mine = tmp_path / "node0" / "errands" / f"{os.getpid()}-{birth(os.getpid())}-abcd"
+    mine.mkdir()
+    node()
+    assert not left.exists() and mine.exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", ""])
