@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from engine import gallery, words
+from engine import forks, gallery, words
 from engine.data.catalogue import availability
 from engine.errors import Refused
 from engine.estimate import estimate
@@ -43,6 +43,14 @@ def start(values: dict[str, Any]) -> None:
         spec = build_spec("distill", **values)
         check(spec)
         show_run(executor().submit("distill", spec))
+    except Refused as refused:
+        st.session_state.refused = str(refused)
+
+
+def start_again(run: str, values: dict[str, Any]) -> None:
+    """Queue a run once more with settings changed, and show it; a fork begins where it did."""
+    try:
+        show_run(forks.again(store(), run, values))
     except Refused as refused:
         st.session_state.refused = str(refused)
 
@@ -266,7 +274,7 @@ def status(run: Run, events: dict[str, list[Event]]) -> None:
         if halved:
             st.button(
                 f"Run again with learning rate {halved['lr_img']:g}", type="primary", icon=":material/replay:",
-                on_click=start, args=({**RunSpec.model_validate(run.spec).flat(), **halved},), width="stretch",
+                on_click=start_again, args=(run.id, halved), width="stretch",
                 **roles.locked("start runs"),
             )  # fmt: skip
 
