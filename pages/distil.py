@@ -20,7 +20,7 @@ from engine.runs.store import Event, Run
 from engine.runs.validate import check
 from engine.spec import RunSpec, build_spec
 from engine.words import WORDS
-from pages.components import address, charts, drawing, exporting, guess, hiding, inside, roles, tour
+from pages.components import address, charts, drawing, exporting, forking, guess, hiding, inside, roles, tour
 from pages.components.form import form, read_address, set_values, write_address
 from pages.components.pieces import is_dark, take
 from pages.components.player import player
@@ -189,13 +189,18 @@ def inside_it(run: Run, step: int | None) -> None:
 
 def view(run: Run) -> None:
     picture, side = st.columns(SPLIT, gap="medium")
+    at = forking.asked() if forking.can(run) else None
     with picture:
-        shown = player([run], key="film", height=HEIGHT, message=waiting(run), report=run.status not in ACTIVE)
+        shown = film(run)
+    if shown.fork is not None and forking.can(run):
+        forking.here(run, int(shown.fork))
+        st.rerun()
     with side, st.container(key="panel", gap="xsmall"):
-        st.title(heading(run), anchor=False, help=explain("ipc", "distillation") if run.kind == "distill" else None)
-        active = run.status in ACTIVE
-        every = pace(run.id) if active else 0
-        st.fragment(panel, run_every=every or None)(run.id, outline(run), every)
+        if at is not None:
+            forking.fork_form(run, at)
+        else:
+            watching(run)
+    forking.family(run)
     if run.status not in ACTIVE:
         exporting.training(run)
     made = story(store(), run.id)
@@ -205,6 +210,26 @@ def view(run: Run) -> None:
         how_it_works(made.spec["method"])
     recent_runs(but=run.id)
     hiding.panel()
+
+
+def film(run: Run) -> Any:
+    """The film of a run, or of two branches of one beside each other."""
+    other = forking.beside(run)
+    options: dict[str, Any] = {
+        "key": "film", "height": HEIGHT, "message": waiting(run), "report": run.status not in ACTIVE,
+        "fork": forking.can(run),
+    }  # fmt: skip
+    if other is None:
+        return player([run], **options)
+    return player([run, other], together=True, titles=[forking.caption(r) for r in (run, other)], **options)
+
+
+def watching(run: Run) -> None:
+    """What a run is, and everything about it that changes while it is going."""
+    st.title(heading(run), anchor=False, help=explain("ipc", "distillation") if run.kind == "distill" else None)
+    active = run.status in ACTIVE
+    every = pace(run.id) if active else 0
+    st.fragment(panel, run_every=every or None)(run.id, outline(run), every)
 
 
 def heading(run: Run) -> str:
