@@ -121,6 +121,43 @@ def fork(args: argparse.Namespace) -> None:
     _print_distilled(store, id, args.json)
 
 
+def sweep(args: argparse.Namespace) -> None:
+    """One run for every combination of some settings, one after another in this process."""
+    from engine import sweep as sweeps
+
+    plan = sweeps.make_plan(_given(args, _run_flags()), sweeps.parse_over(args.over or []))
+    store = _store()
+    store.sweep()
+    cells = sweeps.expand(plan)
+    cost = sweeps.cost(store, cells)
+    if args.estimate:
+        row = {"cells": len(cells), "runs": cost.runs, "seconds": cost.seconds, "memory": cost.memory}
+        return _print(row, args.json, cost.sentence())
+    print(cost.sentence(), file=sys.stderr)
+    id = sweeps.keep(store, plan, cells, args.name or "")
+    failed = []
+    for cell, run in sweeps.open_cells(store, id, cells):
+        worker = _worker()
+        if run is not None:
+            store.adopt(run.id, os.getpid())
+            made = run.id
+        else:
+            made = store.submit("distill", cell.spec, pid=os.getpid(), cell=(id, cell.place))
+        print(f"{cell.place + 1} of {len(cells)}: {cell.label} (run {made})", file=sys.stderr)
+        try:
+            _follow(store, worker, made)
+        except Refused as refused:
+            if store.run(made).status == "interrupted":
+                raise Refused("Interrupted; the same command goes on with this sweep.") from None
+            failed.append(f"{cell.label}: {refused}")
+    rows = sweeps.measured(store, sweeps.load(store, id))
+    if args.json:
+        return _print_json({"sweep": id, "cells": rows, "failed": failed})
+    _print_table([{k: v for k, v in row.items() if k != "cell"} for row in rows], most=1000)
+    for sentence in failed:
+        print(f"Failed: {sentence}")
+
+
 def _step(text: str) -> int:
     """The value of ``--at``."""
     if not text.isdecimal() or len(text) > 9:
@@ -1017,6 +1054,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--at", metavar="STEP", help="The step, or the last one before it that is kept. Default: the end.")
     _add_flags(sub, _run_flags(), **{row.name: None for row in _run_flags()})
     sub.add_argument("--title", help="A name for the run.")
+
+    sub = command(
+        "sweep",
+        sweep,
+        "Distil once for every combination of some settings, one run after another here. The same command goes on with "
+        "a sweep that was interrupted: what is done is not done again. The other flags hold for all cells.",
+    )
+    sub.add_argument(
+        "--over", action="append", metavar="NAME=VALUES",
+        help="A setting and its values, a list or a range: ipc=1,10, method=dm,dc, seed=0..2. Again for each setting.",
+    )  # fmt: skip
+    sub.add_argument("--estimate", action="store_true", help="Only say what it would take.")
+    sub.add_argument("--name", help="A name for the sweep.")
+    _add_flags(sub, _run_flags())
 
     sub = command("baseline", baseline, "Select or summarise real images, without distilling.")
     _add_flags(sub, parameters(SPECS["baseline"]), **QUICK_DEFAULTS)

@@ -9,9 +9,7 @@ from tests.pages.test_distil import a_run, by_label, labels, opened, store  # no
 
 
 def text(at) -> str:
-    return " ".join(
-        [c.value for c in at.caption] + [e.value for e in at.error] + [h.proto.body for h in at.get("html")]
-    )
+    return " ".join([e.value for e in (*at.caption, *at.error)] + [h.proto.body for h in at.get("html")])
 
 
 def forked(store: Store, parent: str, at: int, **values) -> str:  # noqa: F811
@@ -58,7 +56,7 @@ def test_a_link_holds_a_fork_and_what_does_not_fit_is_refused(store):  # noqa: F
 
 def test_the_family_shows_what_was_changed_what_it_reached_and_what_is_gone(store):  # noqa: F811
     run = a_run(store)
-    assert "family" not in text(opened(run=run)), "a run without relations has none"
+    assert 'class="family"' not in text(opened(run=run)), "a run without relations has none"
     fork = forked(store, run, 10, lr_img=0.5)
     shown = text(opened(run=run))
     assert "At step 10: Image learning rate: 0.5" in shown and f"run={fork}&amp;beside={run}" in shown
