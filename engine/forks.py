@@ -102,8 +102,10 @@ def parent_spec(store: Store, id: str) -> RunSpec:
 
 
 def points(store: Store, id: str) -> list[int]:
-    """The steps at which a run can be forked, ascending: those with a frame or a checkpoint."""
-    return sorted({*store.frames(id), *_checkpoints(store, id)})
+    """The steps at which a run can be forked, ascending: those with a frame or a checkpoint, and that of its result."""
+    run = store.run(id)
+    ended = [run.step] if run is not None and store.result_folder(id) is not None else []
+    return sorted({*store.frames(id), *_checkpoints(store, id), *ended})
 
 
 def point(store: Store, id: str, at: int | None = None) -> Point:
