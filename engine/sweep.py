@@ -168,7 +168,7 @@ def expand(plan: Plan) -> list[Cell]:
             check(spec)
             cells.append(Cell(place, varied, spec))
         except Refused as why:
-            refused.append((", ".join(f"{name}={value}" for name, value in varied.items()), str(why)))
+            refused.append((", ".join(f"{name}={str(value)[:40]}" for name, value in varied.items()), str(why)))
     if refused:
         said = " ".join(f"{which}: {why}" for which, why in refused[:NAMED])
         more = f" And {len(refused) - NAMED} more." if len(refused) > NAMED else ""
