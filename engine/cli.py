@@ -632,6 +632,10 @@ def _runs_show(store: Any, run: Any, as_json: bool) -> None:
     if as_json:
         return _print_json(row)
     print(f"{run.id}\n{run.title}\n{run.status}: {run.message}")
+    from engine.forks import changed_words, fork_of
+
+    if fork := fork_of(run):
+        print(f"forked from {fork.run} at step {fork.step:,}: {changed_words(run)}")
     print(f"step {run.step:,}, {run.seconds:.1f} s of distilling, {row['frames']} frames")
     print(f"folder {row['folder']}" + (f"\nresult {result}" if result else ""))
     for evaluation in row["evaluations"]:

@@ -91,7 +91,7 @@ def offer(values: dict[str, Any], texts: dict[str, str]) -> None:
         made = sweep.make_plan(values, over, values["method"])
         planned = sweep.expand(made)
         st.write(f"**{words.count(len(planned), 'cell')}**: {' × '.join(str(len(v)) for v in over.values())}.")
-        st.caption(sweep.cost(store(), planned).sentence())
+        st.caption(f"{sweep.cost(store(), planned).sentence()} What is started later waits until they are done.")
         own = [name for name in made.own.get(values["method"], {}) if name in sweep.fields()]
         if len(set(over.get("method", [])) - {values["method"]}) and own:
             st.caption(f"Other methods than {words.WORDS['method'][values['method']]} take their own defaults.")

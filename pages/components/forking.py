@@ -15,6 +15,7 @@ import streamlit as st
 
 from engine import forks, words
 from engine.errors import Refused
+from engine.exports.facts import story
 from engine.methods import METHODS
 from engine.runs.store import Run
 from pages.components import address, guess, hiding, roles
@@ -41,7 +42,9 @@ def here(run: Run, step: int) -> None:
 
 def can(run: Run) -> bool:
     """Whether a fork of the run is offered."""
-    return run.kind == "distill" and roles.presenter() and not hiding.hidden("settings")
+    if not roles.presenter() or hiding.hidden("settings"):
+        return False
+    return story(store(), run.id).kind == "distill"
 
 
 def fork_form(run: Run, at: int) -> None:
@@ -150,7 +153,7 @@ def caption(run: Run) -> str:
 
 def family(run: Run) -> None:
     """The tree of what was forked from what; nothing for a run without relations."""
-    if run.kind != "distill" or hiding.hidden("recent"):
+    if run.kind not in ("distill", "import") or hiding.hidden("recent"):
         return
     first = forks.family(store(), run.id)
     if not first.forks:
@@ -185,9 +188,7 @@ def _branch(member: forks.Member, shown: str) -> str:
         f"<a{now} href='{_to(run=run.id)}' target='_self'>{_thumbnail(run)}{html.escape(title)}</a>"
         f"<p>{html.escape('; '.join(lines))}</p>"
     )
-    if fork and store().run(fork.run) is not None:
-        text += f"<p><a href='{_to(run=run.id, beside=fork.run)}' target='_self'>Play beside the run it left</a></p>"
-    elif run.id != shown:
+    if run.id != shown:
         text += f"<p><a href='{_to(run=shown, beside=run.id)}' target='_self'>Play beside the one shown</a></p>"
     return f"<li>{text}{below}</li>"
 

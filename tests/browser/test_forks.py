@@ -12,7 +12,7 @@ from engine.runs.store import Store
 from tests.browser.helpers import Server, go, overflow, seed_run, until
 from tests.browser.test_distil import step
 
-TINY = {"w": 8, "dep": 2, "br": 16, "st": 0, "v": 1, "d": "digits", "m": "dm"}
+TINY = {"w": 8, "dep": 2, "br": 16, "st": 1, "p": "quick", "v": 1, "d": "digits", "m": "dm"}
 
 
 def query(page: Page, key: str) -> str:

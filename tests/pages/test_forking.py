@@ -59,7 +59,7 @@ def test_the_family_shows_what_was_changed_what_it_reached_and_what_is_gone(stor
     assert 'class="family"' not in text(opened(run=run)), "a run without relations has none"
     fork = forked(store, run, 10, lr_img=0.5)
     shown = text(opened(run=run))
-    assert "At step 10: Image learning rate: 0.5" in shown and f"run={fork}&amp;beside={run}" in shown
+    assert "At step 10: Image learning rate: 0.5" in shown and f"run={run}&amp;beside={fork}" in shown
     assert "61.0 % while distilling (quick protocol, held-out training images)" in shown
     assert "61.0 %" not in text(opened(run=fork, reveal="0")), "what is to be guessed is not told"
     store.delete(run)
