@@ -136,7 +136,8 @@ def sweep(args: argparse.Namespace) -> None:
     print(cost.sentence(), file=sys.stderr)
     id = sweeps.keep(store, plan, cells, args.name or "")
     failed = []
-    for cell, run in sweeps.open_cells(store, id, cells):
+    # What was queued on a page is done here where no server's worker will do it.
+    for cell, run in sweeps.open_cells(store, id, cells, waiting=not store.workers()):
         worker = _worker()
         if run is not None:
             store.adopt(run.id, os.getpid())

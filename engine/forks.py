@@ -131,7 +131,7 @@ def point(store: Store, id: str, at: int | None = None) -> Point:
         run,
         spec,
         step,
-        float(frames.get(step) or (run.seconds if step == found[-1] else 0.0)),
+        max([s for at, s in frames.items() if at <= step and s], default=run.seconds if step == run.step else 0.0),
         _checkpoints(store, id).get(step),
         tensors if has_tensors else None,
         store.frame_path(id, step),

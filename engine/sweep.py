@@ -281,15 +281,16 @@ def keep(store: Store, plan: Plan, cells: Sequence[Cell], name: str = "") -> str
     return id
 
 
-def open_cells(store: Store, id: str, cells: Sequence[Cell]) -> list[tuple[Cell, Run | None]]:
-    """The cells that are neither done nor under way, each with its run where that can go on."""
+def open_cells(store: Store, id: str, cells: Sequence[Cell], waiting: bool = False) -> list[tuple[Cell, Run | None]]:
+    """The cells that are neither done nor under way, each with its run where that can go on; with those that are
+    ``waiting`` for a worker if asked for."""
     there = store.cells(id)
     found: list[tuple[Cell, Run | None]] = []
     for cell in cells:
         run = there.get(cell.place)
         if run is None or run.status in ("failed", "stopped"):
             found.append((cell, None))
-        elif run.status == "interrupted":
+        elif run.status == "interrupted" or (waiting and run.status == "queued"):
             found.append((cell, run))
     return found
 

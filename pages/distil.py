@@ -200,6 +200,7 @@ def view(run: Run) -> None:
             forking.fork_form(run, at)
         else:
             watching(run)
+    forking.sweeps(run)
     forking.family(run)
     if run.status not in ACTIVE:
         exporting.training(run)

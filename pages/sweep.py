@@ -167,7 +167,8 @@ def view(found: sweep.Sweep) -> None:
         )
         said = [f"{rows[name].label}: {words.said(rows[name], value)}" for name, value in same]
         st.write(", ".join(said) or "The defaults.")
-    st.page_link("pages/sweep.py", label="Set up another sweep", icon=":material/add:", query_params={"over": ""})
+    to = html.escape(f"/sweep?{urlencode(address.along())}", quote=True)
+    st.html(f"<a href='{to}' target='_self'>Set up another sweep</a>")
     earlier()
 
 
@@ -211,6 +212,9 @@ def controls(found: sweep.Sweep, planned: list[sweep.Cell], active: list[sweep.C
                       **roles.locked("pause, resume or stop runs"))  # fmt: skip
             st.button("Cancel all", icon=":material/stop:", on_click=cancel_all, args=(found.id,), key="cancel-all",
                       **roles.locked("pause, resume or stop runs"))  # fmt: skip
+        if not active:
+            st.button("Forget the sweep", icon=":material/delete:", on_click=forget, args=(found.id,), key="forget",
+                      **roles.locked("delete runs", help="Its runs stay."))  # fmt: skip
         if left:
             st.button(
                 f"Go on with {words.count(len(left), 'cell')}", icon=":material/play_arrow:", type="primary",
@@ -232,6 +236,14 @@ def cancel_one(run: str) -> None:
         st.session_state.sweep_refused = str(refused)
 
 
+def forget(id: str) -> None:
+    try:
+        store().forget_sweep(id)
+        address.replace({})
+    except Refused as refused:
+        st.session_state.sweep_refused = str(refused)
+
+
 def cancel_all(id: str) -> None:
     try:
         roles.demand("stop runs")
@@ -246,13 +258,15 @@ def cancel_all(id: str) -> None:
 def results(found: sweep.Sweep) -> None:
     """Accuracy and cost along every setting, of one protocol at a time."""
     rows, names = sweep.measured(store(), found), list(found.plan.over)
-    kinds = {str(i): kind for i, kind in enumerate(sweep.measures(rows))}
+    kinds = {f"{kind.split}-{kind.protocol}-{kind.network}": kind for kind in sweep.measures(rows)}
     if not kinds:
         return
     st.subheader("Accuracy", anchor=False)
     if len(kinds) > 1:
         options = {i: kind.label for i, kind in kinds.items()}
-        kind = kinds[one_of("Measured as", options, "sweep-measure", menu=True)]
+        chosen = one_of("Measured as", options, "sweep-measure", st.query_params.get("measure"), menu=True)
+        kind = kinds[chosen]
+        address.replace({"sweep": found.id, "measure": chosen} if chosen != next(iter(kinds)) else {"sweep": found.id})
     else:
         kind = next(iter(kinds.values()))
     same = [

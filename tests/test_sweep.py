@@ -217,5 +217,8 @@ def test_the_command_line_sweeps_estimates_refuses_and_goes_on(store, capsys):
     assert cli.main(["sweep", *flags, *over]) == 0
     said = capsys.readouterr()
     assert "Nothing is left to do" in said.err and len(store.runs()) == 4 and "ipc" in said.out
+    sweep.start(store, sweep.make_plan({"dataset": "digits", "steps": 4}, {"seed": [7, 8]}))
+    assert cli.main(["sweep", "--dataset", "digits", "--steps", "4", "--over", "seed=7..8"]) == 0
+    assert {run.status for run in store.runs()} == {"done"}, "what no worker will do is done here"
     assert cli.main(["sweep", *flags, "--over", "ipc=1,999"]) == 2
     assert "ipc=999" in capsys.readouterr().err

@@ -52,6 +52,7 @@ def fork_form(run: Run, at: int) -> None:
     try:
         point = forks.point(store(), run.id, at)
     except Refused as refused:
+        st.title("Fork", anchor=False)
         st.error(str(refused))
         return _back(run)
     problems = _read(run, point)
@@ -162,6 +163,14 @@ def family(run: Run) -> None:
                  "the run above it, at the step that is named, and goes on with what was changed.")  # fmt: skip
     busy = any(m.run is not None and m.run.status in ACTIVE for _, m in forks.members(first))
     st.fragment(_tree, run_every=3 * pace(run.id) if busy else None)(run.id, busy)
+
+
+def sweeps(run: Run) -> None:
+    """The sweeps that a run is a cell of, as links."""
+    for id in store().swept(run.id)[:5]:
+        for row in store().sweeps(id):
+            to = html.escape(f"/sweep?{urlencode({'sweep': id, **address.along()})}", quote=True)
+            st.html(f"<p>A cell of the sweep <a href='{to}' target='_self'>{html.escape(row['name'])}</a>.</p>")
 
 
 def _tree(shown: str, busy: bool) -> None:

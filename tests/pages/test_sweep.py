@@ -123,9 +123,24 @@ def test_what_came_of_it_names_protocol_and_interval_and_mixes_nothing(store):
     table = at.dataframe[0].value
     assert list(table["Accuracy"]) == ["20.0 %", "60.0 %"] and list(table["Runs"]) == [3, 3]
     assert table["95 % t interval"][0] == "-4.8 % to 44.8 %"
-    at.selectbox(key="sweep-measure").set_value("1").run()
+    at.selectbox(key="sweep-measure").set_value("held-out-quick-").run()
     assert list(at.dataframe[0].value["Accuracy"]) == ["33.0 %", "33.0 %"]
     assert "Accuracy while distilling, on held-out training images (quick protocol)" in text(at)
+    again = opened(sweep=id, measure="held-out-quick-")
+    assert list(again.dataframe[0].value["Accuracy"]) == ["33.0 %", "33.0 %"], "the link says which"
+
+
+def test_cells_lead_to_their_sweep_and_outlive_it(store):
+    id = sweep.start(store, sweep.make_plan({"steps": 5}, sweep.parse_over(["seed=0,1"])), "Two <b>seeds")
+    run = sweep.load(store, id).runs[0].id
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).switch_page("pages/distil.py")
+    at.query_params["run"] = run
+    at.run()
+    assert f"/sweep?sweep={id}" in text(at) and "Two &lt;b&gt;seeds" in text(at)
+    sweep.cancel(store, id)
+    at = opened(sweep=id)
+    at.button(key="forget").click().run()
+    assert store.sweeps() == [] and store.run(run) is not None and at.title[0].value == "Sweep"
 
 
 def test_a_sweep_that_is_not_here_is_said_to_be_missing(store):
