@@ -26,6 +26,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine import words
+from engine.data.catalogue import DATASETS
 from engine.errors import Refused
 from engine.exports.facts import story
 from engine.methods import METHODS
@@ -176,6 +177,12 @@ def plan(here: Point, values: dict[str, Any]) -> Plan:
             raise Refused(
                 f"The film of this run shows {here.layout.get('rows', 0)} of {spec.ipc} images per class, and nothing "
                 f"else is kept of step {here.step:,}; fork it at its end."
+            )
+        side = DATASETS[spec.dataset].size if spec.dataset in DATASETS else spec.size
+        if here.layout.get("size") != side:
+            raise Refused(
+                f"The film of this run shows images of {here.layout.get('size', 0)} pixels, but those of "
+                f"{words.dataset_title(spec.dataset)} have {side}; fork it at its end."
             )
     else:
         raise Refused(f"Of step {here.step:,} only the state is kept, which these settings do not fit; fork elsewhere.")

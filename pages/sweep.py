@@ -39,7 +39,7 @@ def setup() -> None:
         st.subheader("The same in all cells", anchor=False)
         for sentence in problems:
             st.warning(sentence)
-        values = form(without=("presets", *texts))
+        values = form(without=("presets", *texts), again=True)
     with room:
         offer(values, texts)
     write(values, texts)
@@ -156,10 +156,7 @@ def view(found: sweep.Sweep) -> None:
     active = [cell for cell in planned if under_way(found, cell)]
     st.fragment(live, run_every=EVERY * pace(found.id) if active else None)(found.id, planned, outline(found))
     controls(found, planned, active)
-    if guess.hiding():
-        st.caption("Accuracies are hidden here.")
-    else:
-        results(found)
+    results(found)
     with st.expander("The same in all cells", icon=":material/tune:"):
         rows, same = (
             sweep.fields(),
@@ -256,50 +253,51 @@ def cancel_all(id: str) -> None:
 
 
 def results(found: sweep.Sweep) -> None:
-    """Accuracy and cost along every setting, of one protocol at a time."""
+    """Accuracy, of one protocol at a time, and cost along every setting but the seed."""
     rows, names = sweep.measured(store(), found), list(found.plan.over)
-    kinds = {f"{kind.split}-{kind.protocol}-{kind.network}": kind for kind in sweep.measures(rows)}
-    if not kinds:
-        return
-    st.subheader("Accuracy", anchor=False)
-    if len(kinds) > 1:
-        options = {i: kind.label for i, kind in kinds.items()}
-        chosen = one_of("Measured as", options, "sweep-measure", st.query_params.get("measure"), menu=True)
-        kind = kinds[chosen]
-        address.replace({"sweep": found.id, "measure": chosen} if chosen != next(iter(kinds)) else {"sweep": found.id})
-    else:
-        kind = next(iter(kinds.values()))
-    same = [
-        row
-        for row in rows
-        if (row["split"], row["protocol"], row["network"]) == (kind.split, kind.protocol, kind.network)
-    ]
-    seeds = "seed" in names
-    st.caption(
-        f"{kind.label}. "
-        + ("Bars: 95 % t interval of the mean over seeds. " if seeds else "One seed: vary the seed for an interval. ")
-        + ("Each cell's latest number, which need not be of its last step. " if kind.split != "test" else "")
-        + f"{len(same)} of {words.count(found.plan.size, 'cell')} measured."
-    )
-    shown = [name for name in names if name != "seed"] or names
-    table = pd.DataFrame(same)
-    for name in shown:
-        drawn = cells.chart(sweep.trend(same, names, name), names, name, "Accuracy (%)", True, is_dark())
-        label = sweep.fields()[name].label.lower()
-        figure(drawn, f"sweep-{name}", f"Accuracy in percent against {label}; the data can be downloaded below", table,
-               f"{found.id}-{name}")  # fmt: skip
-    summary(same, names)
+    if not guess.hiding():
+        accuracies(found, rows, names)
     took = [row for row in {row["cell"]: row for row in rows}.values() if row["status"] == "done"]
     if took:
         st.subheader("Cost", anchor=False)
         st.caption("Distilling time of the cells that are done; students are not counted.")
-        for name in shown:
-            drawn = cells.chart(
-                sweep.trend(took, names, name, "seconds"), names, name, "Distilling time (s)", False, is_dark()
-            )
-            label = sweep.fields()[name].label.lower()
-            figure(drawn, f"cost-{name}", f"Seconds of distilling against {label}; the data can be downloaded below",
-                   pd.DataFrame(took), f"{found.id}-cost-{name}")  # fmt: skip
+        draw(found, took, "seconds", "Distilling time (s)", "Seconds of distilling")
+
+
+def accuracies(found: sweep.Sweep, rows: list[dict[str, Any]], names: list[str]) -> None:
+    kinds = {f"{kind.split}-{kind.protocol}-{kind.network}": kind for kind in sweep.measures(rows)}
+    if not kinds:
+        return
+    st.subheader("Accuracy", anchor=False)
+    first = next(iter(kinds))
+    if len(kinds) > 1:
+        options = {i: kind.label for i, kind in kinds.items()}
+        chosen = one_of("Measured as", options, "sweep-measure", st.query_params.get("measure"), menu=True)
+        address.replace({"sweep": found.id, "measure": chosen} if chosen != first else {"sweep": found.id})
+    else:
+        chosen = first
+    kind = kinds[chosen]
+    same = [row for row in rows if all(row[name] == value for name, value in vars(kind).items())]
+    st.caption(
+        f"{kind.label}. "
+        + ("Bars: 95 % t interval of the mean over seeds. " if "seed" in names else "Vary the seed for an interval. ")
+        + ("Each cell's latest number, which need not be of its last step. " if kind.split != "test" else "")
+        + f"{len(same)} of {words.count(found.plan.size, 'cell')} measured."
+    )
+    draw(found, same, "accuracy", "Accuracy (%)", "Accuracy in percent")
+    summary(same, names)
+
+
+def draw(found: sweep.Sweep, rows: list[dict[str, Any]], value: str, title: str, what: str) -> None:
+    """A figure along each setting but the seed, which is drawn where it alone is varied."""
+    names = list(found.plan.over)
+    for name in [name for name in names if name != "seed"] or names:
+        trend = sweep.trend(rows, names, name, value)
+        figure(
+            cells.chart(trend, names, name, title, value == "accuracy", is_dark()), f"{value}-{name}",
+            f"{what} against {sweep.fields()[name].label.lower()}; the data can be downloaded below",
+            pd.DataFrame(rows), f"{found.id}-{value}-{name}",
+        )  # fmt: skip
 
 
 def summary(same: list[dict[str, Any]], names: list[str]) -> None:

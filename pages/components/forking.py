@@ -65,7 +65,7 @@ def fork_form(run: Run, at: int) -> None:
         st.warning(sentence)
     if point.step != at:
         st.caption(f"Of step {at:,} nothing is kept; this is the last one before it.")
-    values = form(without=("presets", *forks.FIXED))
+    values = form(without=("presets", *forks.FIXED), again=True)
     _write(run, at, values, point)
     fits = False
     try:

@@ -214,8 +214,9 @@ def _chosen() -> None:
         choose(PRESETS[st.session_state.form_preset])
 
 
-def form(without: Collection[str] = ()) -> dict[str, Any]:
-    """Draw the form; the flat values it shows now. ``without``: settings that are left out, and keep their values."""
+def form(without: Collection[str] = (), again: bool = False) -> dict[str, Any]:
+    """Draw the form; the flat values it shows now. ``without``: settings that are left out, and keep their values.
+    ``again``: see ``draw``."""
     state = st.session_state
 
     def hidden(name: str) -> bool:
@@ -253,7 +254,7 @@ def form(without: Collection[str] = ()) -> dict[str, Any]:
         for column, name in zip(st.columns(widths, gap="small", vertical_alignment="bottom"), pair, strict=True):
             if name and not hidden(name):
                 with column:
-                    values[name] = _draw(table[name], method)
+                    values[name] = _draw(table[name], method, again)
     if hidden("more"):
         values |= {row.name: state.form.get(row.name, row.default) for row in advanced}
     else:
