@@ -64,6 +64,7 @@ def show() -> None:
     pages = [
         st.Page("pages/gallery.py", title="Gallery", icon=":material/view_module:", default=True),
         st.Page("pages/distil.py", title="Distil", icon=":material/water_drop:"),
+        st.Page("pages/sweep.py", title="Sweep", icon=":material/grid_view:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
         st.Page("pages/data.py", title="Your images", icon=":material/photo_library:"),
         st.Page("pages/students.py", title="Students", icon=":material/school:"),

@@ -16,6 +16,7 @@ export default function ({ parentElement, data, setStateValue, setTriggerValue }
   }
   player.onStep = (step) => data.report && setStateValue("step", step);
   player.onCell = (cell) => data.cells && setTriggerValue("cell", cell);
+  player.onFork = (step) => data.fork && setTriggerValue("fork", step);
   player.apply(data);
   return () => {
     player.close();
@@ -211,6 +212,7 @@ const ICONS = {
   back: '<path d="M15 6 9 12l6 6z"/>',
   on: '<path d="m9 6 6 6-6 6z"/>',
   tune: '<path d="M4 7h9v2H4zM17 7h3v2h-3zM14 5h2v6h-2zM4 15h3v2H4zM11 15h9v2h-9zM8 13h2v6H8z"/>',
+  fork: '<path d="M11 20v-7L5.5 7.5V10H4V5h5v1.5H6.5L12 12l5.5-5.5H15V5h5v5h-1.5V7.5L13 13v7z"/>',
   full: '<path d="M5 5h6v2H7v4H5zM13 5h6v6h-2V7h-4zM5 13h2v4h4v2H5zM17 13h2v6h-6v-2h4z"/>',
 };
 const icon = (name) => `<svg viewBox="0 0 24 24" aria-hidden="true">${ICONS[name]}</svg>`;
@@ -262,6 +264,8 @@ class Player {
     this.slider.onchange = () => this.onStep(this.step());
     this.slider.onkeydown = (e) => this.key(e);
     this.latest = element("button", { type: "button", className: "latest", onclick: () => this.follow() }, "Follow latest");
+    this.forks = button("fork", "Fork here", () => this.onFork(this.step()), "forks");
+    this.forks.append(element("span", {}, "Fork here"));
     this.transport = element(
       "div",
       { className: "transport" },
@@ -270,6 +274,7 @@ class Player {
       this.slider,
       button("on", "One frame on", () => this.move(1), "step"),
       this.latest,
+      this.forks,
       (this.more = button("tune", "Speed, timeline and view", () => {
         this.options.hidden = !this.options.hidden;
         this.more.ariaExpanded = String(!this.options.hidden);
@@ -374,6 +379,7 @@ class Player {
     this.data = data;
     this.root.style.setProperty("--height", data.height || "auto");
     this.root.classList.toggle("still", Boolean(data.still));
+    this.forks.hidden = !data.fork;
     const wanted = data.runs.map((run) => run.id).join();
     if (wanted !== this.reels.map((reel) => reel.id).join()) {
       for (const reel of this.reels) reel.close();
@@ -406,7 +412,11 @@ class Player {
   // When there is a frame to see, on the clock.
   times() {
     if (this.reels.length === 1) return this.reels[0].frames.map((f) => f[this.clock]);
-    return [...new Set(this.reels.flatMap((reel) => reel.frames.map((f) => f[this.clock])))].sort((a, b) => a - b);
+    const all = [...new Set(this.reels.flatMap((reel) => reel.frames.map((f) => f[this.clock])))].sort((a, b) => a - b);
+    if (!this.data.together) return all;
+    // Branches of one run are shown from where they part.
+    const parted = Math.max(...this.reels.filter((reel) => reel.frames.length).map((reel) => reel.frames[0][this.clock]));
+    return all.filter((time) => time >= parted);
   }
 
   frame(reel = this.reels[0]) {

@@ -106,6 +106,98 @@ def distill(args: argparse.Namespace) -> None:
     _print_distilled(store, id, args.json)
 
 
+def fork(args: argparse.Namespace) -> None:
+    """A run from a step of another one on, with settings changed, in this process."""
+    from engine import forks
+
+    store = _store()
+    here = forks.point(store, args.run, None if args.at is None else _step(args.at))
+    given = _given(args, _run_flags())
+    if len({"minutes", "steps"} & set(given)) == 1:  # whoever names one means that one
+        given |= {name: None for name in ("minutes", "steps") if name not in given}
+    made, title = forks.plan(here, given), _title(args)
+    if not args.json:
+        print(made.sentence, file=sys.stderr)
+    _check(made.spec)
+    worker = _worker()
+    id = forks.submit(store, made, title, pid=os.getpid())
+    _follow(store, worker, id)
+    _print_distilled(store, id, args.json)
+
+
+def sweep(args: argparse.Namespace) -> None:
+    """One run for every combination of some settings, one after another in this process."""
+    from engine import sweep as sweeps
+
+    plan = sweeps.make_plan(_given(args, _run_flags()), sweeps.parse_over(args.over or []))
+    store = _store()
+    store.sweep()
+    cells = sweeps.expand(plan)
+    cost = sweeps.cost(store, cells)
+    if args.estimate:
+        row = {"cells": len(cells), "runs": cost.runs, "seconds": cost.seconds, "memory": cost.memory}
+        return _print(row, args.json, cost.sentence())
+    print(cost.sentence(), file=sys.stderr)
+    id = sweeps.keep(store, plan, cells, args.name or "")
+    failed = []
+    # What was queued on a page is done here where no server's worker will do it.
+    for cell, run in sweeps.open_cells(store, id, cells, waiting=not store.workers()):
+        worker = _worker()
+        if run is not None:
+            store.adopt(run.id, os.getpid())
+            made = run.id
+        else:
+            made = store.submit("distill", cell.spec, pid=os.getpid(), cell=(id, cell.place))
+        print(f"{cell.place + 1} of {len(cells)}: {cell.label} (run {made})", file=sys.stderr)
+        try:
+            _follow(store, worker, made)
+        except Refused as refused:
+            if store.run(made).status == "interrupted":
+                raise Refused("Interrupted; the same command goes on with this sweep.") from None
+            failed.append(f"{cell.label}: {refused}")
+    rows = sweeps.measured(store, sweeps.load(store, id))
+    if args.json:
+        return _print_json({"sweep": id, "cells": rows, "failed": failed})
+    _print_table([{k: v for k, v in row.items() if k != "cell"} for row in rows], most=1000)
+    for sentence in failed:
+        print(f"Failed: {sentence}")
+
+
+def _step(text: str) -> int:
+    """The value of ``--at``."""
+    if not text.isdecimal() or len(text) > 9:
+        raise Refused(f"--at was “{text[:40]}”, but must be a step: a whole number from 0.")
+    return int(text)
+
+
+def _runs_tree(store: Any, id: str, as_json: bool) -> None:
+    """The family of a run: what was forked from what, and what was changed."""
+    from engine import forks
+
+    found = []
+    for depth, member in forks.members(forks.family(store, id)):
+        run, fork = member.run, member.fork
+        row = {
+            "run": member.id,
+            "depth": depth,
+            "here": run is not None,
+            "title": run.title if run else None,
+            "status": run.status if run else None,
+            "fork": fork.model_dump(mode="json") if fork else None,
+            "changed": forks.changed_words(run) if run else "",
+            "accuracy": forks.live_accuracy(store, member.id) if run else None,
+            "evaluations": store.evaluations([member.id]),
+        }
+        found.append(row)
+    if as_json:
+        return _print_json(found)
+    for row in found:
+        at = f"at step {row['fork']['step']:,}, {row['changed']}: " if row["fork"] and row["here"] else ""
+        measured = forks.accuracies(store, row["run"]) if row["here"] else ""
+        what = f"{row['status']}" + (f"; {measured}" if measured else "") if row["here"] else "deleted"
+        print(f"{'    ' * row['depth']}{at}{row['run']} ({what})")
+
+
 def baseline(args: argparse.Namespace) -> None:
     """A baseline, in this process."""
     spec = build_spec("baseline", **{**QUICK_DEFAULTS, **_given(args, parameters(SPECS["baseline"]))})
@@ -336,6 +428,8 @@ def runs(args: argparse.Namespace) -> None:
         raise Refused(f"There is no run “{args.id[:80]}”; “python -m engine runs list” shows those there are.")
     if args.what == "show":
         return _runs_show(store, run, args.json)
+    if args.what == "tree":
+        return _runs_tree(store, run.id, args.json)
     if args.what == "resume":
         return _runs_resume(store, run, args.json)
     if args.what == "delete":
@@ -543,6 +637,10 @@ def _runs_show(store: Any, run: Any, as_json: bool) -> None:
     if as_json:
         return _print_json(row)
     print(f"{run.id}\n{run.title}\n{run.status}: {run.message}")
+    from engine.forks import changed_words, fork_of
+
+    if fork := fork_of(run):
+        print(f"forked from {fork.run} at step {fork.step:,}: {changed_words(run)}")
     print(f"step {run.step:,}, {run.seconds:.1f} s of distilling, {row['frames']} frames")
     print(f"folder {row['folder']}" + (f"\nresult {result}" if result else ""))
     for evaluation in row["evaluations"]:
@@ -961,6 +1059,32 @@ def _parser() -> argparse.ArgumentParser:
     _add_flags(sub, _run_flags(), **QUICK_DEFAULTS)
     sub.add_argument("--title", help="A name for the run.")
 
+    sub = command(
+        "fork",
+        fork,
+        "Go on from a step of a run with settings changed. Says what it begins from: the whole state where a "
+        "checkpoint of that step is kept and fits, else images in full precision, else those of the film (8 bits). "
+        "Steps and minutes are those of the whole way, the parent's included; what is not given is the parent's.",
+    )
+    sub.add_argument("run", metavar="RUN", help="The run to fork.")
+    sub.add_argument("--at", metavar="STEP", help="The step, or the last one before it that is kept. Default: the end.")
+    _add_flags(sub, _run_flags(), **{row.name: None for row in _run_flags()})
+    sub.add_argument("--title", help="A name for the run.")
+
+    sub = command(
+        "sweep",
+        sweep,
+        "Distil once for every combination of some settings, one run after another here. The same command goes on with "
+        "a sweep that was interrupted: what is done is not done again. The other flags hold for all cells.",
+    )
+    sub.add_argument(
+        "--over", action="append", metavar="NAME=VALUES",
+        help="A setting and its values, a list or a range: ipc=1,10, method=dm,dc, seed=0..2. Again for each setting.",
+    )  # fmt: skip
+    sub.add_argument("--estimate", action="store_true", help="Only say what it would take.")
+    sub.add_argument("--name", help="A name for the sweep.")
+    _add_flags(sub, _run_flags())
+
     sub = command("baseline", baseline, "Select or summarise real images, without distilling.")
     _add_flags(sub, parameters(SPECS["baseline"]), **QUICK_DEFAULTS)
     sub.add_argument("--title", help="A name for the run.")
@@ -1027,6 +1151,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--limit", default="50", help="How many at most. Default: 50.")
     for what, text in (
         ("show", "Everything known about a run."),
+        ("tree", "The family of a run: what was forked from what, what was changed, and what it reached."),
         ("resume", "Go on with a paused, interrupted or failed run: on a running server, or else here."),
         ("pause", "Pause a run after its current step."),
         ("stop", "Stop a run after its current step and keep what it made."),

@@ -129,6 +129,17 @@ def _students(spec: RunSpec) -> float | None:
     return spec.students * (training + testing) / (MACS_PER_CORE[protocol.network] * (os.cpu_count() or 1))
 
 
+def step_seconds(spec: RunSpec) -> float:
+    """Seconds of one step of distilling, very roughly, from its multiply-adds: of the images that it differentiates
+    through, three passes' worth, and nine for a gradient of a gradient. What is kept between steps costs nothing."""
+    spec = _as_seen(spec)
+    classes, channels, size, _ = _data(spec)
+    load = METHODS[spec.method].load(spec, spec.parameters, classes)
+    macs = _network(spec.network, spec.width, spec.depth, channels, size, classes)[3]
+    rate = MACS_PER_CORE.get(spec.network, MACS_PER_CORE["convnet"]) * (os.cpu_count() or 1)
+    return STEP + (3 * load.backward + 9 * load.second * load.steps) * macs / rate
+
+
 def evaluation_seconds(network: Architecture, protocol: str, dataset: str, images: int, students: int) -> float:
     """Seconds that ``students`` of ``network`` take on a set of ``images`` images and on the test images, roughly."""
     info = DATASETS.get(dataset)

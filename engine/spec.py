@@ -6,9 +6,9 @@ validation are made from this one table (``parameters``). Torch-free: the pages 
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
 from engine.errors import Refused
 from engine.methods import METHODS, DMParameters, MethodInfo, MethodName
@@ -33,10 +33,26 @@ PROTOCOLS, BASELINES = get_args(ProtocolName), get_args(BaselineName)
 # ---- a run ------------------------------------------------------------------------------------------------------
 
 
+class Fork(Frozen):
+    """Where a forked run begins: at ``step`` of ``run``, which had taken that many distilling ``seconds`` by then.
+
+    ``source``: ``state`` is all that the method kept there; ``tensors`` its images in full precision, with learned
+    labels and step sizes; ``frame`` the picture in the film, 8 bits a channel. ``changed``: the settings that differ.
+    """
+
+    run: str = Field(pattern=r"^[a-z0-9-]{8,80}$")
+    step: int = Field(ge=0, lt=10**9)
+    seconds: float = Field(0.0, ge=0)
+    source: Literal["state", "tensors", "frame"] = "frame"
+    changed: tuple[Annotated[str, StringConstraints(max_length=40)], ...] = Field((), max_length=100)
+
+
 class RunSpec(Frozen):
     """One distillation run. The same spec with the same seed on the same machine gives the same images.
 
-    ``parameters`` holds the method's own parameters, an instance of ``METHODS[method].parameters``.
+    ``parameters`` holds the method's own parameters, an instance of ``METHODS[method].parameters``. A ``fork`` starts
+    from what its folder holds of another run, instead of from initial images, and counts that run's steps and seconds
+    as its own, so that ``steps`` and ``minutes`` include them.
     """
 
     dataset: str = field(
@@ -89,6 +105,7 @@ class RunSpec(Frozen):
     )
     device: Device = field("auto", "Device", "dev", "Where tensors live.", True)
     parameters: SerializeAsAny[Frozen] = Field(default_factory=DMParameters)
+    fork: Fork | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -115,8 +132,9 @@ class RunSpec(Frozen):
         return METHODS[self.method].protocol if self.protocol == "auto" else self.protocol
 
     def flat(self) -> dict[str, Any]:
-        """All fields and method parameters in one flat dictionary, the form ``build_spec`` takes."""
-        own = self.model_dump()
+        """All settings, the method's parameters included, in one flat dictionary, the form ``build_spec`` takes; where
+        a fork began is no setting."""
+        own = self.model_dump(exclude={"fork"})
         return {**{k: v for k, v in own.items() if k != "parameters"}, **own["parameters"]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,22 +100,31 @@ class Setting:
 
 def settings(kind: str, spec: dict[str, Any]) -> list[Setting]:
     """Every field of a run's spec that had a say in it, the run's own first, then the method's."""
-    found = []
-    for row, value in _rows(kind, spec):
-        if value is None or not _matters(row.name, spec):
-            continue
-        if row.name == "dataset":
-            words = dataset_title(value)
-        elif row.kind == "bool":
-            words = "yes" if value else "no"
-        elif kind == "baseline" and row.name == "kind":
-            words = BASELINE_NAMES[value]
-        elif isinstance(value, float):
-            words = f"{value:g}"
-        else:
-            words = WORDS.get(row.name, {}).get(value, f"{value:,}" if isinstance(value, int) else str(value))
-        found.append(Setting(row.label, words, row.help, value == row.default))
-    return found
+    return [
+        Setting(row.label, said(row, value, kind), row.help, value == row.default)
+        for row, value in _rows(kind, spec)
+        if value is not None and _matters(row.name, spec)
+    ]
+
+
+def values(kind: str, spec: dict[str, Any], names: Container[str]) -> list[str]:
+    """Some fields of a spec, each as “Label: value”."""
+    return [f"{row.label}: {said(row, value, kind)}" for row, value in _rows(kind, spec) if row.name in names]
+
+
+def said(row: Parameter, value: Any, kind: str = "distill") -> str:
+    """The value of a field, of a spec of that kind, in words."""
+    if value is None:
+        return "none"
+    if row.name == "dataset":
+        return dataset_title(value)
+    if row.kind == "bool":
+        return "yes" if value else "no"
+    if kind == "baseline" and row.name == "kind":
+        return BASELINE_NAMES[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return WORDS.get(row.name, {}).get(value, f"{value:,}" if isinstance(value, int) else str(value))
 
 
 def command(kind: str, spec: dict[str, Any]) -> str:
@@ -124,9 +134,14 @@ def command(kind: str, spec: dict[str, Any]) -> str:
     parts = ["python", "-m", "engine", COMMANDS[kind]]
     if kind == "soften":
         parts.append(spec["source"])
+    fork = spec.get("fork")
+    if fork:
+        parts[3:] = ["fork", fork["run"], "--at", str(fork["step"])]
     for row, value in _rows(kind, spec):
         usual = UNASKED.get(kind, {}).get(row.name, row.default)
-        if (kind, row.name) == ("soften", "source") or value is None or (value == usual and row.name not in NAMED):
+        if (kind, row.name) == ("soften", "source") or value is None:
+            continue
+        if row.name not in fork["changed"] if fork else value == usual and row.name not in NAMED:
             continue
         flag = row.name.replace("_", "-")
         if row.kind == "bool":

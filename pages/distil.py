@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from engine import gallery, words
+from engine import forks, gallery, words
 from engine.data.catalogue import availability
 from engine.errors import Refused
 from engine.estimate import estimate
@@ -20,7 +20,7 @@ from engine.runs.store import Event, Run
 from engine.runs.validate import check
 from engine.spec import RunSpec, build_spec
 from engine.words import WORDS
-from pages.components import address, charts, drawing, exporting, guess, hiding, inside, roles, tour
+from pages.components import address, charts, drawing, exporting, forking, guess, hiding, inside, roles, tour
 from pages.components.form import form, read_address, set_values, write_address
 from pages.components.pieces import is_dark, take
 from pages.components.player import player
@@ -43,6 +43,14 @@ def start(values: dict[str, Any]) -> None:
         spec = build_spec("distill", **values)
         check(spec)
         show_run(executor().submit("distill", spec))
+    except Refused as refused:
+        st.session_state.refused = str(refused)
+
+
+def start_again(run: str, values: dict[str, Any]) -> None:
+    """Queue a run once more with settings changed, and show it; a fork begins where it did."""
+    try:
+        show_run(forks.again(store(), run, values))
     except Refused as refused:
         st.session_state.refused = str(refused)
 
@@ -181,13 +189,19 @@ def inside_it(run: Run, step: int | None) -> None:
 
 def view(run: Run) -> None:
     picture, side = st.columns(SPLIT, gap="medium")
+    at = forking.asked() if forking.can(run) else None
     with picture:
-        shown = player([run], key="film", height=HEIGHT, message=waiting(run), report=run.status not in ACTIVE)
+        shown = film(run)
+    if shown.fork is not None and forking.can(run):
+        forking.here(run, int(shown.fork))
+        st.rerun()
     with side, st.container(key="panel", gap="xsmall"):
-        st.title(heading(run), anchor=False, help=explain("ipc", "distillation") if run.kind == "distill" else None)
-        active = run.status in ACTIVE
-        every = pace(run.id) if active else 0
-        st.fragment(panel, run_every=every or None)(run.id, outline(run), every)
+        if at is not None:
+            forking.fork_form(run, at)
+        else:
+            watching(run)
+    forking.sweeps(run)
+    forking.family(run)
     if run.status not in ACTIVE:
         exporting.training(run)
     made = story(store(), run.id)
@@ -197,6 +211,26 @@ def view(run: Run) -> None:
         how_it_works(made.spec["method"])
     recent_runs(but=run.id)
     hiding.panel()
+
+
+def film(run: Run) -> Any:
+    """The film of a run, or of two branches of one beside each other."""
+    other = forking.beside(run)
+    options: dict[str, Any] = {
+        "key": "film", "height": HEIGHT, "message": waiting(run), "report": run.status not in ACTIVE,
+        "fork": forking.can(run),
+    }  # fmt: skip
+    if other is None:
+        return player([run], **options)
+    return player([run, other], together=True, titles=[forking.caption(r) for r in (run, other)], **options)
+
+
+def watching(run: Run) -> None:
+    """What a run is, and everything about it that changes while it is going."""
+    st.title(heading(run), anchor=False, help=explain("ipc", "distillation") if run.kind == "distill" else None)
+    active = run.status in ACTIVE
+    every = pace(run.id) if active else 0
+    st.fragment(panel, run_every=every or None)(run.id, outline(run), every)
 
 
 def heading(run: Run) -> str:
@@ -266,7 +300,7 @@ def status(run: Run, events: dict[str, list[Event]]) -> None:
         if halved:
             st.button(
                 f"Run again with learning rate {halved['lr_img']:g}", type="primary", icon=":material/replay:",
-                on_click=start, args=({**RunSpec.model_validate(run.spec).flat(), **halved},), width="stretch",
+                on_click=start_again, args=(run.id, halved), width="stretch",
                 **roles.locked("start runs"),
             )  # fmt: skip
 

@@ -91,6 +91,14 @@ class ImageDistiller:
         self.images = images.to(accel.device).requires_grad_()
         self.count = 0  # updates of the images
 
+    def start_from(self, images: Tensor, labels: Tensor | None, step_sizes: Tensor | None) -> None:
+        """After ``setup``: begin with these images (K·ipc, C, H, W), in model space, class after class.
+
+        ``labels``: learned ones (K·ipc, K), and ``step_sizes`` (T,), for methods that learn such; others leave them.
+        """
+        with torch.no_grad():
+            self.images.copy_(images)
+
     def synthetic(self) -> SyntheticSet:
         """The images as they are now, with hard labels."""
         return finished(self.spec, self.data, self.images, self.classes, self.zca, self.count)

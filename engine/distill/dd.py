@@ -26,7 +26,7 @@ from engine.data.base import Dataset
 from engine.distill.base import ImageDistiller, StepReport, check_finite
 from engine.distill.images import network_key, new_seed, to_space
 from engine.distill.pretrained import begin
-from engine.distill.unroll import Advance, Loss, Weights, descent, unroll
+from engine.distill.unroll import Advance, Loss, Weights, descent, unroll, unsoftened
 from engine.estimate import keeps_path
 from engine.methods import DDParameters
 from engine.networks import make_network
@@ -153,6 +153,12 @@ class Method(ImageDistiller):
         return {k: p.detach().to(self.accel.device) for k, p in network.named_parameters()}
 
     # ---- the result and the state ----
+
+    def start_from(self, images: Tensor, labels: Tensor | None, step_sizes: Tensor | None) -> None:
+        super().start_from(images, labels, step_sizes)
+        if step_sizes is not None and len(step_sizes) == len(self.raw_rates):
+            with torch.no_grad():
+                self.raw_rates.copy_(unsoftened(step_sizes))
 
     def synthetic(self) -> SyntheticSet:
         """The images as they are now, with hard labels, step sizes and where the steps begin."""

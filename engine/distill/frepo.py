@@ -190,6 +190,12 @@ class Method(ImageDistiller):
 
     # ---- the result and the state ----
 
+    def start_from(self, images: Tensor, labels: Tensor | None, step_sizes: Tensor | None) -> None:
+        super().start_from(images, labels, step_sizes)
+        if labels is not None and self.own.learn_labels:
+            with torch.no_grad():
+                self.labels.copy_(labels)
+
     def synthetic(self) -> SyntheticSet:
         """The images as they are now; labels soft where they were learned."""
         labels = self.labels if self.own.learn_labels else self.labels.argmax(1)

@@ -30,7 +30,7 @@ from engine.data.base import Dataset
 from engine.distill.base import ImageDistiller, StepReport, check_finite
 from engine.distill.experts import Experts
 from engine.distill.images import finished, network_key
-from engine.distill.unroll import descent, unroll
+from engine.distill.unroll import descent, unroll, unsoftened
 from engine.errors import Refused
 from engine.estimate import keeps_path
 from engine.methods import MTTParameters
@@ -149,6 +149,11 @@ class Method(ImageDistiller):
         return {"experts": len(self.experts.recorded), "step_size": float(F.softplus(self.raw))}
 
     # ---- the result and the state ----
+
+    def start_from(self, images: Tensor, labels: Tensor | None, step_sizes: Tensor | None) -> None:
+        super().start_from(images, labels, step_sizes)
+        if step_sizes is not None and step_sizes.numel() == 1:
+            self.raw.copy_(unsoftened(step_sizes).view(()))
 
     def synthetic(self) -> SyntheticSet:
         """The images as they are now, with hard labels and the learned step size."""

@@ -88,3 +88,8 @@ def unroll(
 
 def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().requires_grad_()
+
+
+def unsoftened(rates: Tensor) -> Tensor:
+    """What softplus makes these step sizes (> 0) of, also where they are large."""
+    return rates + torch.log(-torch.expm1(-rates))

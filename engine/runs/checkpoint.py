@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,15 @@ def load(folder: Path) -> dict[str, Any] | None:
         if isinstance(state, dict) and state.get("format") == FORMAT:
             return state
     return None
+
+
+def retire(folder: Path, into: Path, largest: int) -> None:
+    """Give up ``folder``; its newest checkpoint goes ``into`` another where it has at most ``largest`` bytes."""
+    found = _all(folder)[:1]
+    if found and found[0].stat().st_size <= largest:
+        into.mkdir(exist_ok=True)
+        os.replace(found[0], into / found[0].name)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _all(folder: Path) -> list[Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import shutil
 import time
 from typing import Any
 
@@ -15,8 +14,9 @@ from engine import distill
 from engine.accel import pick_accel
 from engine.distill.base import Distiller, Diverged
 from engine.errors import Refused
+from engine.forks import LARGEST, LAST, START
 from engine.methods import METHODS
-from engine.runs import checkpoint
+from engine.runs import checkpoint, forking
 from engine.runs.evaluating import evaluate_and_keep
 from engine.runs.film import Film, write_result
 from engine.runs.job import Job, read_data
@@ -58,7 +58,11 @@ def distil(job: Job) -> None:
             job.store.announce(job.id, "done", ending, step=run.step)
         else:
             job.store.announce(job.id, "stopped", "The images are finished; evaluation was stopped.", step=run.step)
-    shutil.rmtree(job.folder / "checkpoint", ignore_errors=True)  # a run that has its result is not resumed
+    # A run that has its result is not resumed, but may be forked.
+    checkpoint.retire(job.folder / "checkpoint", job.folder / LAST, LARGEST)
+    if not run.diverged:  # and then not begun again either
+        for path in (job.folder / START).glob("*.pt"):
+            path.unlink(missing_ok=True)
 
 
 class _Distillation:
@@ -68,8 +72,11 @@ class _Distillation:
         self.job, self.spec, self.data, self.accel = job, spec, data, accel
         self.store = job.store
         self.distiller: Distiller = distill.make_distiller(spec.method)
-        self.step = 0
-        self.seconds = 0.0  # distilling seconds, over all sessions of the run
+        fork = spec.fork
+        self.step = fork.step if fork else 0
+        # What the method's own count of steps leaves out: the parent's, unless the fork goes on with that count.
+        self.before = fork.step if fork and fork.source != "state" else 0
+        self.seconds = fork.seconds if fork else 0.0  # distilling seconds, over all sessions of the run
         self.diverged = ""  # the sentence, once it has
         self.film: Film
         self.live: Live
@@ -88,23 +95,25 @@ class _Distillation:
         saved = checkpoint.load(self.job.folder / "checkpoint")
         self.job.say("Making the initial images." if saved is None else "Going back to the last checkpoint.")
         began = time.perf_counter()
-        torch.manual_seed(self.spec.seed)  # methods have generators of their own; a library might not
-        self.distiller.setup(self.spec, self.data, self.accel)
+        whole = self._set_up()
         self.scale = max(1.0, _rms(self.distiller.synthetic()))
         if saved is None:
-            self.seconds = time.perf_counter() - began
+            self.seconds += time.perf_counter() - began
             self.store.rewind(self.job.id, -1)  # frames of an earlier try that never reached a checkpoint
         else:
             self._restore(saved)
             self.store.rewind(self.job.id, self.step)
-        self.film = Film(self.store, self.job.id, saved and saved["film"])
+        if saved is None and whole is not None:
+            self._restore(whole)
+        film = saved["film"] if saved else forking.first_film(self.spec, self.data)
+        self.film = Film(self.store, self.job.id, film)
         self.live = Live(self.job, self.spec, self.data, self.accel, saved and saved["live"])
         synthetic = self.distiller.synthetic()
         self.film.layout(synthetic, self.accel.describe())
         self.film.shoot(synthetic, self.step, self.seconds)
         self._save()
         if saved is None:
-            self.live.begin(synthetic)
+            self.live.begin(synthetic, self.step, self.seconds)
         message = "Distilling." if saved is None else f"Resumed at step {self.step:,}."
         self.job.say(message, self.step, machine=self.accel.describe(), resumed=saved is not None)
 
@@ -120,7 +129,7 @@ class _Distillation:
                 if report.loss is not None and not math.isfinite(report.loss):
                     raise Diverged("the loss is not a finite number")
                 taken = time.perf_counter() - step_began
-                self.step, self.seconds = report.step, self.seconds + taken
+                self.step, self.seconds = self.before + report.step, self.seconds + taken
                 self._losses += [] if report.loss is None else [report.loss]
                 self._extras = report.extras
                 self._note(report.note)
@@ -225,8 +234,18 @@ class _Distillation:
         with contextlib.suppress(Diverged):  # the checkpoint before stays
             self._save()
 
+    def _set_up(self) -> dict[str, Any] | None:
+        """The distiller as the spec has it; the state that a fork goes on from where there is a whole one."""
+        torch.manual_seed(self.spec.seed)  # methods have generators of their own; a library might not
+        self.distiller.setup(self.spec, self.data, self.accel)
+        return forking.begin(self.job.folder / START, self.spec, self.data, self.distiller)
+
     def _restore(self, saved: dict[str, Any]) -> None:
+        groups = getattr(getattr(self.distiller, "optimiser", None), "param_groups", [])
+        rates = [group["lr"] for group in groups]
         self.distiller.load_state_dict(saved["distiller"])
+        for group, rate in zip(groups, rates, strict=True):  # the state's are those of the run that a fork came from
+            group["lr"] = rate
         torch.set_rng_state(saved["generator"])
         self.step, self.seconds = saved["step"], saved["seconds"]
 
@@ -237,7 +256,7 @@ class _Distillation:
         saved = checkpoint.load(self.job.folder / "checkpoint")
         if saved is None:
             raise RuntimeError("no checkpoint to go back to")
-        self.distiller.setup(self.spec, self.data, self.accel)
+        self._set_up()
         self._restore(saved)
         self.store.rewind(self.job.id, self.step)
         self._losses = []

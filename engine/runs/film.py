@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors.torch import save
 
 from engine.exchange import export_pt
+from engine.home import aside
 from engine.runs.store import Store
 from engine.synthetic import SyntheticSet
 
@@ -16,14 +18,16 @@ KEEP = 240  # frames kept of the past, evenly spaced …
 RECENT = 60  # … and of the last steps, all of which viewers may be fetching
 WEBP_SIDE = 16_383
 PIXELS = 16_000_000
+TENSORS = 200_000  # bytes of a set up to which its tensors are kept with every frame: 60 MB a run at most
 
 
 class Film:
     """Writes layout and frames of one run.
 
     A frame has one column per class and the images of that class top to bottom, at native size and without padding;
-    cells without an image are black. Of frames further back than the last ``RECENT``, every 2^k-th is kept, with k
-    rising so that they stay below ``KEEP``: the past is evenly spaced whatever the length of the run.
+    cells without an image are black. Small sets are also kept as tensors with every frame. Of frames further back than
+    the last ``RECENT``, every 2^k-th is kept, with k rising so that they stay below ``KEEP``: the past is evenly spaced
+    whatever the length of the run.
     """
 
     def __init__(self, store: Store, id: str, state: dict[str, Any] | None = None):
@@ -67,6 +71,7 @@ class Film:
         if self.shots and self.shots[-1][1] == step and self.store.frame_path(self.id, step):
             return
         self.store.write_frame(self.id, step, encode(self.grid(synthetic)))
+        keep_tensors(self.store, self.id, step, synthetic)
         self.store.append(self.id, [("frame", step, {"seconds": round(seconds, 3)})])
         self.shots.append([self.shots[-1][0] + 1 if self.shots else 0, step])
         self._thin()
@@ -100,6 +105,18 @@ def encode(grid: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=True, method=0, quality=0)
     return buffer.getvalue()
+
+
+def keep_tensors(store: Store, id: str, step: int, synthetic: SyntheticSet) -> None:
+    """Keep images (in model space), labels and step sizes behind a frame, for forks, where they are small."""
+    found = {"images": synthetic.images, "labels": synthetic.labels, "step_sizes": synthetic.step_sizes}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in found.items() if tensor is not None}
+    if sum(t.numel() * t.element_size() for t in tensors.values()) > TENSORS:
+        return
+    path = store.tensors_path(id, step)
+    path.parent.mkdir(exist_ok=True)
+    with aside(path) as part:
+        part.write_bytes(save(tensors))
 
 
 def publish(store: Store, id: str, synthetic: SyntheticSet, machine: str = "") -> None:

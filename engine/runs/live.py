@@ -59,9 +59,9 @@ class Live:
         """Plain values for a checkpoint."""
         return {"count": self.count}
 
-    def begin(self, synthetic: SyntheticSet) -> None:
+    def begin(self, synthetic: SyntheticSet, step: int, seconds: float) -> None:
         """The first accuracy shall be that of the initial images."""
-        self.task = self._accuracy(synthetic, 0, 0.0)
+        self.task = self._accuracy(synthetic, step, seconds)
 
     def work(self, snapshot: Callable[[], SyntheticSet], step: int, seconds: float, step_took: float) -> None:
         """Called after every step, which took ``step_took`` seconds: does some slices if there is time for them.

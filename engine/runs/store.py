@@ -2,7 +2,9 @@
 
 ``LIMBECK_HOME/store.sqlite`` holds runs, events with a growing id (a reader asks what came after the last one it saw),
 control commands and evaluations. ``LIMBECK_HOME/runs/<id>/`` holds ``spec.json``, ``frames/<step>.webp``,
-``checkpoint/``, ``result/`` and ``log.txt``. Workers write, pages and the command line read.
+``checkpoint/``, ``result/`` and ``log.txt``; small runs keep the tensors behind their frames, too (``moments/``), and
+their last checkpoint (``last/``); forks what they started from (``start/``). Workers write, pages and the command line
+read. A sweep is a row of ``sweeps``, and its cells are ordinary runs.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,10 @@ CREATE TABLE IF NOT EXISTS evaluations(
   id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, data TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS evaluations_run ON evaluations(run, id);
 CREATE TABLE IF NOT EXISTS installed(id TEXT PRIMARY KEY, mark TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS sweeps(id TEXT PRIMARY KEY, name TEXT NOT NULL, plan TEXT NOT NULL, created REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS cells(
+  sweep TEXT NOT NULL, place INTEGER NOT NULL, run TEXT NOT NULL, PRIMARY KEY(sweep, place));
+CREATE INDEX IF NOT EXISTS cells_run ON cells(run);
 """
 
 _NEXT = (
@@ -139,11 +145,21 @@ class Store:
 
     # ---- making and finding runs ----
 
-    def submit(self, kind: str, spec: BaseModel, title: str = "", pid: int | None = None, viewer: str = "") -> str:
+    def submit(
+        self,
+        kind: str,
+        spec: BaseModel,
+        title: str = "",
+        pid: int | None = None,
+        viewer: str = "",
+        prepare: Callable[[Path], None] | None = None,
+        cell: tuple[str, int] | None = None,
+    ) -> str:
         """Put a run into the queue and return its id.
 
         With ``pid`` the run is not queued but belongs to that process from the start (the command line does its own).
-        ``viewer``: see ``Run``.
+        ``viewer``: see ``Run``. ``prepare`` fills the run's folder before anybody can claim it. ``cell``: the sweep,
+        and the place in it, that the run is for.
         """
         assert kind in KINDS, kind
         values = spec.model_dump(mode="json")
@@ -155,6 +171,8 @@ class Store:
         status, message = ("queued", "Waiting for a free worker.") if pid is None else ("running", "Starting.")
         try:
             _write_aside(folder / "spec.json", json.dumps({"kind": kind, **values}, indent=1))
+            if prepare is not None:
+                prepare(folder)
             with self._transaction() as db:
                 db.execute(
                     "INSERT INTO runs(id, kind, dataset, title, spec, status, message, created, queued, steps_total,"
@@ -175,6 +193,8 @@ class Store:
                 )
                 if pid is not None:
                     self._own(db, run_id, pid, now)
+                if cell is not None:
+                    db.execute("INSERT OR REPLACE INTO cells(sweep, place, run) VALUES(?,?,?)", (*cell, run_id))
                 _append(db, run_id, [("status", 0, {"status": status, "message": message})])
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -205,6 +225,16 @@ class Store:
                 values += wanted
         query = f"SELECT * FROM runs WHERE {' AND '.join(where)} ORDER BY rowid DESC LIMIT ?"  # clocks may jump back
         return [_run(row) for row in self._db().execute(query, (*values, limit))]
+
+    def forks(self, id: str) -> list[Run]:
+        """The runs that were forked from a run, which need not be here any more, oldest first."""
+        query = "SELECT * FROM runs WHERE kind = 'distill' AND json_extract(spec, '$.fork.run') = ? ORDER BY rowid"
+        return [_run(row) for row in self._db().execute(query, (id,))] if _valid(id) else []
+
+    def alike(self, kind: str, spec: BaseModel) -> list[Run]:
+        """The runs of exactly this spec, newest first."""
+        query = "SELECT * FROM runs WHERE kind = ? AND spec = ? ORDER BY rowid DESC"
+        return [_run(row) for row in self._db().execute(query, (kind, json.dumps(spec.model_dump(mode="json"))))]
 
     def delete(self, id: str) -> None:
         """Forget a run and everything it wrote. ``Refused`` while a worker is at it."""
@@ -359,10 +389,11 @@ class Store:
             db.execute("UPDATE runs SET step = ? WHERE id = ?", (step, id))
 
     def drop_frames(self, id: str, steps: Iterable[int]) -> None:
-        """Remove the frames of these steps and their events."""
+        """Remove the frames of these steps, their tensors and their events."""
         steps = list(steps)
         for step in steps:
             (self.folder(id) / "frames" / f"{step:06d}.webp").unlink(missing_ok=True)
+            self.tensors_path(id, step).unlink(missing_ok=True)
         with self._transaction() as db:
             db.executemany("DELETE FROM events WHERE run = ? AND kind = 'frame' AND step = ?", [(id, s) for s in steps])
 
@@ -468,6 +499,10 @@ class Store:
         path = self.home / "runs" / id / "frames" / f"{step:06d}.webp"
         return path if path.is_file() else None
 
+    def tensors_path(self, id: str, step: int) -> Path:
+        """Where the tensors behind the frame of a step are, if they are small enough to be kept."""
+        return self.folder(id) / "moments" / f"{step:06d}.safetensors"
+
     def write_frame(self, id: str, step: int, image: bytes) -> None:
         """Write a frame (aside, then renamed)."""
         folder = self.folder(id) / "frames"
@@ -553,6 +588,43 @@ class Store:
         """The runs that viewers have asked for since then, newest first."""
         query = "SELECT * FROM runs WHERE viewer != '' AND created > ? ORDER BY created DESC, rowid DESC"
         return [_run(row) for row in self._db().execute(query, (since,))]
+
+    # ---- sweeps ----
+
+    def keep_sweep(self, id: str, name: str, plan: dict[str, Any]) -> None:
+        """Remember what a sweep varies; one that is known keeps its plan, and takes the new name."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO sweeps(id, name, plan, created) VALUES(?,?,?,?)"
+                " ON CONFLICT(id) DO UPDATE SET name = excluded.name",
+                (id, name, _json(plan), time.time()),
+            )
+
+    def sweeps(self, id: str | None = None) -> list[dict[str, Any]]:
+        """The sweeps, newest first, or only the one with that id: id, name, plan, created."""
+        where, values = ("WHERE id = ?", (id,)) if id is not None else ("", ())
+        rows = self._db().execute(f"SELECT * FROM sweeps {where} ORDER BY rowid DESC LIMIT 200", values)
+        return [{**dict(row), "plan": json.loads(row["plan"])} for row in rows]
+
+    def cells(self, sweep: str) -> dict[int, Run]:
+        """The runs of a sweep that are here, by their place in it."""
+        query = "SELECT cells.place, runs.* FROM cells JOIN runs ON runs.id = cells.run WHERE sweep = ? ORDER BY place"
+        return {row["place"]: _run(row) for row in self._db().execute(query, (sweep,))}
+
+    def take_cell(self, sweep: str, place: int, run: str) -> None:
+        """Let a run that is here already stand for a cell of a sweep."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO cells(sweep, place, run) VALUES(?,?,?)", (sweep, place, run))
+
+    def swept(self, run: str) -> list[str]:
+        """The sweeps that a run is a cell of."""
+        return [row["sweep"] for row in self._db().execute("SELECT sweep FROM cells WHERE run = ?", (run,))]
+
+    def forget_sweep(self, id: str) -> None:
+        """Forget a sweep; its runs stay."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM cells WHERE sweep = ?", (id,))
+            db.execute("DELETE FROM sweeps WHERE id = ?", (id,))
 
     # ---- evaluations ----
 
@@ -652,7 +724,8 @@ def default_title(kind: str, dataset: str, values: dict[str, Any], source: str =
     if dataset.startswith("folder:"):
         dataset = Path(dataset.removeprefix("folder:")).stem
     if kind == "distill":
-        return f"{dataset}, {METHODS[values['method']].name.lower()}, {values['ipc']} per class"
+        fork = f", forked at step {values['fork']['step']:,}" if values.get("fork") else ""
+        return f"{dataset}, {METHODS[values['method']].name.lower()}, {values['ipc']} per class{fork}"[:200]
     if kind == "baseline":
         return f"{dataset}, {values['kind']} images, {values['ipc']} per class"
     if kind == "evaluate":
@@ -717,7 +790,13 @@ def _run(row: sqlite3.Row) -> Run:
 
 
 def _forget(db: sqlite3.Connection, id: str) -> None:
-    for table, column in (("runs", "id"), ("events", "run"), ("control", "run"), ("evaluations", "run")):
+    for table, column in (
+        ("runs", "id"),
+        ("events", "run"),
+        ("control", "run"),
+        ("evaluations", "run"),
+        ("cells", "run"),
+    ):
         db.execute(f"DELETE FROM {table} WHERE {column} = ?", (id,))
 
 

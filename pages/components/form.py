@@ -6,6 +6,7 @@ under the short key of its row. A link therefore says the whole run; what it lea
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import streamlit as st
@@ -17,8 +18,7 @@ from engine.presets import DEFAULT, PRESETS, Preset
 from engine.spec import URL_VERSION, RunSpec, build_spec
 from engine.table import Parameter, allowed, parameters
 from engine.words import WORDS
-from pages.components import address
-from pages.components.hiding import hidden
+from pages.components import address, hiding
 from pages.components.shared import dataset_title, store
 
 PAIRS = (("dataset", "ipc"), ("method", "minutes"), ("init", "seed"))  # of the run's own, always in view
@@ -150,7 +150,8 @@ def _draw(row: Parameter, method: str, again: bool = False) -> Any:
     """One widget; its value. ``again``: see ``draw``."""
     key, state = _widget(row, method), st.session_state
     if key not in state:  # it was not on the page for a while
-        state[key] = shown(row, state.form.get(row.name, row.default))
+        own = row.name in METHODS[method].parameters.model_fields and method != state.form["method"]
+        state[key] = shown(row, row.default if own else state.form.get(row.name, row.default))
     if row.name == "dataset":
         names = dataset_names()
         return st.selectbox(row.label, names, format_func=dataset_label, key=key, help=DATASET_HELP)
@@ -213,9 +214,14 @@ def _chosen() -> None:
         choose(PRESETS[st.session_state.form_preset])
 
 
-def form() -> dict[str, Any]:
-    """Draw the form; the flat values it shows now."""
+def form(without: Collection[str] = (), again: bool = False) -> dict[str, Any]:
+    """Draw the form; the flat values it shows now. ``without``: settings that are left out, and keep their values.
+    ``again``: see ``draw``."""
     state = st.session_state
+
+    def hidden(name: str) -> bool:
+        return name in without or hiding.hidden(name)
+
     state.form_preset = preset_of(state.form)
     if not hidden("presets"):
         st.selectbox(
@@ -234,7 +240,12 @@ def form() -> dict[str, Any]:
     table = {row.name: row for row in rows(method)}
     own = [name for name in METHODS[method].parameters.model_fields if not table[name].advanced]
     basic = [*PAIRS, *zip(own[::2], [*own[1::2], None], strict=False)]
-    values = {name: state.form.get(name, row.default) for name, row in table.items() if hidden(name)}
+    own_before = state.form if state.form["method"] == method else {}
+    values = {
+        name: (own_before if name in METHODS[method].parameters.model_fields else state.form).get(name, row.default)
+        for name, row in table.items()
+        if hidden(name)
+    }
     values["method"] = method
     advanced = [row for row in table.values() if row.name not in {name for pair in basic for name in pair}]
     basic = [pair for pair in basic if not all(name is None or hidden(name) for name in pair)]
@@ -243,7 +254,7 @@ def form() -> dict[str, Any]:
         for column, name in zip(st.columns(widths, gap="small", vertical_alignment="bottom"), pair, strict=True):
             if name and not hidden(name):
                 with column:
-                    values[name] = _draw(table[name], method)
+                    values[name] = _draw(table[name], method, again)
     if hidden("more"):
         values |= {row.name: state.form.get(row.name, row.default) for row in advanced}
     else:

@@ -22,6 +22,9 @@ def player(
     still: bool = False,
     report: bool = False,
     cells: bool = False,
+    fork: bool = False,
+    together: bool = False,
+    titles: Sequence[str] = (),
 ) -> Any:
     """Show the film of ``runs``; several share one timeline and stand side by side.
 
@@ -29,10 +32,15 @@ def player(
     picture's own when empty. ``badge`` stands where the status of the run would (“Replay”); ``message`` is shown
     before the first frame; ``autoplay`` plays a finished film in a loop (not for people who asked for less motion);
     ``still`` shows only the last frame. With ``report`` the result's ``step`` is where the slider was released, with
-    ``cells`` its ``cell`` the image that was clicked: {run, step, column, row, class}; both rerun the page.
+    ``cells`` its ``cell`` the image that was clicked: {run, step, column, row, class}, and with ``fork`` its ``fork``
+    the step shown when “Fork here” was pressed, once; all of these rerun the page. ``together``: the runs are branches
+    of one, and are shown from where they part. ``titles``: what the runs are called here.
     """
     data = {
-        "runs": [{"id": run.id, "title": run.title, "status": run.status} for run in runs],
+        "runs": [
+            {"id": run.id, "title": title, "status": run.status}
+            for run, title in zip(runs, titles or [run.title for run in runs], strict=True)
+        ],
         "height": height,
         "badge": badge,
         "message": message,
@@ -40,5 +48,9 @@ def player(
         "still": still,
         "report": report,
         "cells": cells,
+        "fork": fork,
+        "together": together,
     }
-    return _mount(key=key, data=data, on_step_change=lambda: None, on_cell_change=lambda: None)
+    return _mount(
+        key=key, data=data, on_step_change=lambda: None, on_cell_change=lambda: None, on_fork_change=lambda: None
+    )

@@ -100,7 +100,7 @@ def _reads(*names: str) -> Any:
 
 @_reads(
     "run", "runs", "viewed", "events", "evaluations", "workers", "folder", "frames", "frame_path", "result_folder",
-    "student", "queue_position", "queue_length",
+    "student", "queue_position", "queue_length", "forks", "alike", "sweeps", "cells", "swept", "tensors_path",
 )  # fmt: skip
 class ViewedStore(Store):
     """The store, to be read. A viewer's own student can be stopped."""

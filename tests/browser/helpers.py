@@ -110,14 +110,16 @@ def evaluation(protocol: str, accuracies: list[float], network: str = "convnet")
     }
 
 
-def seed_run(home: Path, kind: str, /, *, frames: int = 1, evaluations: Sequence[dict] = (), **spec: Any) -> str:
+def seed_run(
+    home: Path, kind: str, /, *, frames: int = 1, side: int = 32, evaluations: Sequence[dict] = (), **spec: Any
+) -> str:
     """A finished run of digits written straight into the store, as a worker leaves it, without a set of tensors.
 
     Frame i of n is grey all over, of brightness 250 i / n.
     """
     store = Store(home)
     run = store.submit(kind, build_spec(kind, **{"dataset": "digits", **spec}), pid=os.getpid())
-    rows, side = spec.get("ipc", 1), 32
+    rows = spec.get("ipc", 1)
     layout = {"columns": 10, "rows": rows, "size": side, "channels": 1, "classes": DIGITS, "cells": list(range(10))}
     store.append(run, [("layout", 0, layout)])
     for i in range(frames):

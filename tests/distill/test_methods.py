@@ -206,3 +206,35 @@ def test_the_compiled_step_computes_the_same(home, data, method, values, monkeyp
     fast = images(Accel(torch.device("cpu"), compile=True))
     assert programs and not [p.failed for p in programs if p.failed]
     torch.testing.assert_close(fast, eager, rtol=1e-3, atol=1e-4)
+
+
+LEARN = [("frepo", {"lr_img": 0.01}), ("dd", {**BRIEF, "distill_epochs": 1}), ("mtt", {"syn_steps": 2, "experts": 1})]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_starts_from_the_images_it_is_given(home, data, method):
+    brief = {"total": 2, "window": 2} if method == "rat" else {}
+    distiller = start(data, method, **brief)
+    images = torch.randn(4, 1, 8, 8)
+    distiller.start_from(images.clone(), None, None)
+    assert torch.equal(distiller.synthetic().images, images)
+    assert distiller.synthetic().hard_labels.tolist() == [0, 1, 2, 3]
+    distiller.step()
+    assert not torch.equal(distiller.synthetic().images, images)
+
+
+@pytest.mark.parametrize(("method", "values"), LEARN)
+def test_what_is_learned_beside_the_images_is_handed_on(home, data, method, values):
+    first = start(data, method, **values)
+    for _ in range(5):
+        first.step()
+    made = first.synthetic()
+    learned = made.labels if made.labels.is_floating_point() else None
+    assert (learned is not None) == (method == "frepo") and (made.step_sizes is not None) == (method != "frepo")
+    second = start(data, method, **{**values, "seed": 7})
+    second.start_from(made.images, learned, made.step_sizes)
+    again = second.synthetic()
+    assert torch.equal(again.images, made.images) and torch.equal(again.labels, made.labels)
+    if made.step_sizes is not None:
+        assert torch.allclose(again.step_sizes, made.step_sizes, rtol=1e-5)
+        assert not torch.allclose(start(data, method, **values).synthetic().step_sizes, made.step_sizes, rtol=1e-5)

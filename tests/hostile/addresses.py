@@ -87,6 +87,17 @@ LINKS = told_apart(
 PAGES = [
     *page("distil", "There is no such run here", *each("run", "a' OR '1'='1", "<script>alert(1)</script>", "a\0b")),
     *page("distil", "asked for", *each("ipc", "9" * 5000), *each("lr", "nan")),
+    *page("distil", "", *each("fork", "-1", "²", "9" * 5000, "<script>", run=RUN)),
+    *page("distil", "asked for", *each("lr", "nan", run=RUN, fork="0")),
+    *page("distil", "", *each("beside", "../x", "a\0b", RUN, run=RUN)),
+    *page("sweep", "There is no such sweep", *each("sweep", "../../etc/passwd", "<script>", "a\0b", "' OR 1=1")),
+    *page("sweep", "There is no setting", *each("over", "nonsense=1", "<b>=1;\0=2", "__class__=1")),
+    *page("sweep", "must be|must rise", *each("over", "ipc=½", "seed=0..99999", "lr_img=nan", "ipc=1,,2")),
+    *page(
+        "sweep", "cannot be run|cells|must be", *each("over", "ipc=" + "9" * 5000, "ipc=0,1", "seed=0..99;ipc=1..99")
+    ),
+    *page("sweep", "", MANY),
+    *page("sweep", "at least one", *each("over", ";;;", "=")),
     *page("distil", "There is no (folder|dataset)", *each("d", "folder:a\0b", "x" * 5000, PICTURE, "a\nb")),
     *page("distil", "", MANY, {"d": ["digits", "shapes"]}, {"d": "folder:" + "../" * 99}),
     *page("gallery", "", MANY, *each("run", "../" * 900, "a\0b"), *each("m", "<script>")),

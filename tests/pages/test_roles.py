@@ -66,6 +66,7 @@ def test_a_viewer_changes_nothing(viewer):
         *(lambda what=what: store.command(waiting, what) for what in ("pause", "resume", "stop")),
         lambda: store.delete(run), lambda: store.rename(run, "mine"), lambda: store.submit("student", None),
         lambda: store.announce(run, "failed", ""), lambda: store.clean_uploads(), lambda: store.update(run, title="x"),
+        lambda: store.keep_sweep("s", "s", {}), lambda: store.take_cell("s", 0, run), lambda: store.forget_sweep("s"),
         lambda: desk.ask("feature-map", FeatureMapSpec(run=run)), lambda: desk.cancel("0" * 24), lambda: desk.prune(),
         lambda: canvas.keep(picture, viewer.home),
     ]  # fmt: skip
@@ -82,7 +83,7 @@ def test_whatever_the_store_learns_is_closed_to_viewers_until_it_is_opened():
     opened = {name for name in vars(Store) if not name.startswith("_")} - refused - {"command", "delete", "rename"}
     assert opened == {
         "run", "runs", "viewed", "events", "evaluations", "workers", "folder", "frames", "frame_path", "result_folder",
-        "student", "queue_position", "queue_length",
+        "student", "queue_position", "queue_length", "forks", "alike", "sweeps", "cells", "swept", "tensors_path",
     }  # fmt: skip
 
 
@@ -168,6 +169,18 @@ def test_distil_is_the_presenters(home, monkeypatch, leads):
     at.button(key="distil").click().run()
     assert not at.exception
     assert len(Store(home).runs()) == leads
+    assert leads or at.error[0].value.startswith("Only the presenter can start runs")
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_sweeps_are_the_presenters(home, monkeypatch, leads):
+    at = opened("sweep", leads, monkeypatch, over="seed=0,1")
+    assert at.button(key="start-sweep").disabled is not leads
+    monkeypatch.setattr(roles, "locked", lambda what, **otherwise: otherwise)  # a browser may send what is greyed out
+    at.run()
+    at.button(key="start-sweep").click().run()
+    assert not at.exception
+    assert (len(Store(home).runs()), len(Store(home).sweeps())) == ((2, 1) if leads else (0, 0))
     assert leads or at.error[0].value.startswith("Only the presenter can start runs")
 
 

@@ -43,6 +43,7 @@ class RandomWalk:
     diverges_at: int | None = None
     raises_at: int | None = None
     explodes = False
+    zca = None
 
     def setup(self, spec, data, accel) -> None:
         self.done = 0
@@ -63,6 +64,9 @@ class RandomWalk:
         self.images += 0.1 * torch.randn(self.images.shape, generator=self.generator)
         self.images += 0.1 * (torch.rand(()) - 0.5)
         return StepReport(self.done, 1 / self.done, {"images_seen": self.done})
+
+    def start_from(self, images, labels, step_sizes) -> None:
+        self.images.copy_(images)
 
     def synthetic(self) -> SyntheticSet:
         return make_set(self.images)
