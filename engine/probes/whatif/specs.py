@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field
 
+from engine.edits import LONGEST
 from engine.probes.base import ProbeInfo
 from engine.runs.store import Store
 from engine.table import Frozen, field
@@ -54,6 +55,35 @@ class ValuationSpec(SetSpec):
     seed: int = field(0, "Seed", "s", "Seed of the students and of the orders.", True, ge=0, le=1_000_000)
 
 
+class EditsSpec(SetSpec):
+    """What do the images of a set look like after some edits?"""
+
+    edits: str = field(
+        "", "Edits", "ed", "What is done to the images, in this order; see the command “edit”.", max_length=LONGEST
+    )
+
+
+class EditedSpec(EditsSpec):
+    """What do edits of a set change in the students trained on it?"""
+
+    seeds: int = field(2, "Students", "st", "Networks trained on either set, from the same seeds.", ge=1, le=10)
+    images: int = field(1000, "Real images", "n", "How many real images judge the students.", ge=50, le=10_000)
+    split: Split = field("held-out", "Judged on", "sp", SPLIT_HELP)
+    seed: int = field(
+        0, "Seed", "s", "Seed of the first student; the others count on from it.", True, ge=0, le=1_000_000
+    )
+
+
+class QuizSpec(SetSpec):
+    """Images of a set to guess the class of, and what a trained network says to them."""
+
+    student: str = field(
+        "", "Network", "nw", "The id of a trained student that answers too; may be empty.", max_length=80
+    )
+    images: int = field(10, "Questions", "q", "How many images are shown, drawn at random.", ge=3, le=30)
+    seed: int = field(0, "Seed", "s", "Seed of the draw.", True, ge=0, le=1_000_000)
+
+
 Asked = TypeVar("Asked", bound=SetSpec)
 
 
@@ -75,6 +105,30 @@ WHATIF = (
         "Leave-one-out or Shapley values of each image of a set, in accuracy and class by class.",
         ValuationSpec,
         f"{_HOME}.valuation",
+        marked,
+    ),
+    ProbeInfo(
+        "edited",
+        "Edited images",
+        "The images of a set before and after edits; see the command “edit”.",
+        EditsSpec,
+        f"{_HOME}.editing",
+        marked,
+    ),
+    ProbeInfo(
+        "edit",
+        "What an edit changes",
+        "Accuracy and decisions of students of a set and of the same set after edits; see the command “edit”.",
+        EditedSpec,
+        f"{_HOME}.editing",
+        marked,
+    ),
+    ProbeInfo(
+        "quiz",
+        "Quiz",
+        "Images of a set to guess the class of, and what a trained network says to them.",
+        QuizSpec,
+        f"{_HOME}.quiz",
         marked,
     ),
 )
