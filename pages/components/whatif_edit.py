@@ -74,11 +74,11 @@ def _tools(image: int, url: str, label: int, classes: list[str], size: int) -> N
     )  # fmt: skip
     locked = roles.locked("edit images")
     nothing = {"disabled": True} if not painted else {}
-    colour = st.color_picker("Colour", "#ffffff", key="pieces_colour", help="On a grey image, its brightness counts.")
+    st.color_picker("Colour", "#ffffff", key="pieces_colour", help="On a grey image, its brightness counts.")
     with st.container(horizontal=True, gap="small"):
-        st.button("Erase the mask", key="pieces_erase", on_click=_fill, args=(image, size, painted, ""),
+        st.button("Erase the mask", key="pieces_erase", on_click=_fill, args=(image, size, painted),
                   **{"help": "With the median colour of the image.", **nothing, **locked})  # fmt: skip
-        st.button("Colour the mask", key="pieces_paint", on_click=_fill, args=(image, size, painted, colour),
+        st.button("Colour the mask", key="pieces_paint", on_click=_fill, args=(image, size, painted, True),
                   **{**nothing, **locked})  # fmt: skip
         st.button("Mirror", key="pieces_mirror", on_click=do, args=(f"{image}:mirror",), **locked)
         seed = sum(":swap:" in edit for edit in [*now["edits"], *now["undone"]])
@@ -86,26 +86,36 @@ def _tools(image: int, url: str, label: int, classes: list[str], size: int) -> N
                   **roles.locked("edit images", help="A random training image of its class."))  # fmt: skip
     low, high = edits.BLUR
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        sigma = st.number_input("Blur by (pixels)", low, high, 1.0, 0.1, format="%.1f", key="pieces_sigma", width=140)
-        st.button("Blur", key="pieces_blur", on_click=do, args=(f"{image}:blur:{sigma:g}",), **locked)
+        st.number_input("Blur by (pixels)", low, high, 1.0, 0.1, format="%.1f", key="pieces_sigma", width=140)
+        st.button("Blur", key="pieces_blur", on_click=_blur, args=(image,), **locked)
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        to = st.selectbox(
-            "Label", range(len(classes)), label, format_func=classes.__getitem__, key=f"pieces_label_{image}_{label}",
-            width=140,
-        )  # fmt: skip
+        key = f"pieces_label_{image}_{label}"
+        to = st.selectbox("Label", range(len(classes)), label, format_func=classes.__getitem__, key=key, width=140)
         same = {"disabled": True} if to == label else {}
-        st.button("Change the label", key="pieces_relabel", on_click=do, args=(f"{image}:label:{to}",),
+        st.button("Change the label", key="pieces_relabel", on_click=_relabel, args=(image, key),
                   **{**same, **locked})  # fmt: skip
 
 
-def _fill(image: int, size: int, painted: str, colour: str) -> None:
+# What was chosen is read when a button is pressed: the browser may send both at once.
+
+
+def _blur(image: int) -> None:
+    do(f"{image}:blur:{st.session_state.pieces_sigma:g}")
+
+
+def _relabel(image: int, key: str) -> None:
+    do(f"{image}:label:{st.session_state[key]}")
+
+
+def _fill(image: int, size: int, painted: str, coloured: bool = False) -> None:
     """Erase what is painted, or colour it."""
     try:
         place = place_of(canvas.drawn(painted), size)
     except Refused as refused:
         st.session_state.pieces_refused = str(refused)
         return
-    do(f"{image}:paint:{colour.removeprefix('#').lower()}:{place}" if colour else f"{image}:erase:{place}")
+    colour = st.session_state.pieces_colour.removeprefix("#").lower()
+    do(f"{image}:paint:{colour}:{place}" if coloured else f"{image}:erase:{place}")
 
 
 def place_of(picture: Image.Image, size: int) -> str:
@@ -238,8 +248,8 @@ def _save(run: Run, text: str) -> None:
     if not text:
         return
     with st.expander("Save as a new set"):
-        title = st.text_input("Name", f"{run.title}, edited"[:200], key="pieces_title", max_chars=200)
-        st.button("Save", key="pieces_save", type="primary", on_click=_saved, args=(run.id, text, title),
+        st.text_input("Name", f"{run.title}, edited"[:200], key="pieces_title", max_chars=200)
+        st.button("Save", key="pieces_save", type="primary", on_click=_saved, args=(run.id, text),
                   **roles.locked("start runs"))  # fmt: skip
         if new := st.session_state.get("pieces_saved", {}).get(text):
             st.page_link(
@@ -248,8 +258,9 @@ def _save(run: Run, text: str) -> None:
             )  # fmt: skip
 
 
-def _saved(run: str, text: str, title: str) -> None:
+def _saved(run: str, text: str) -> None:
     state = st.session_state
+    title = state.pieces_title
     try:
         if not title.isprintable():
             raise Refused("A name is one line of text; take out what is not.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import html
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-from plotly.colors import sample_colorscale
 
 from engine.runs.store import Store
 from pages.components import reports, roles
@@ -113,10 +113,14 @@ def _edit(image: int) -> None:
 
 def shade(value: float, most: float) -> tuple[str, str]:
     """Background and text colour of a value between -``most`` and ``most``."""
-    share = 0.5 if not most else min(max(0.5 + value / most / 2, 0.0), 1.0)
-    (back,) = sample_colorscale(DIVERGING, [share])
-    red, green, blue = (int(float(part)) for part in back.removeprefix("rgb(").removesuffix(")").split(","))
-    return f"#{red:02x}{green:02x}{blue:02x}", "#161310" if 0.299 * red + 0.587 * green + 0.114 * blue > 125 else "#fff"
+    share = 0.5 if not most else 0.5 + value / most / 2
+    places, colours = zip(*DIVERGING, strict=True)
+    back, light = "#", 0.0
+    for at, weight in zip((1, 3, 5), (0.2126, 0.7152, 0.0722), strict=True):
+        part = round(float(np.interp(share, places, [int(colour[at : at + 2], 16) for colour in colours])))
+        back += f"{part:02x}"
+        light += weight * (part / 255) ** 2.2  # relative luminance; of two inks the one that stands out more
+    return back, "#000000" if light > 0.18 else "#ffffff"
 
 
 def tiles(table: pd.DataFrame, urls: list[str]) -> str:
