@@ -84,7 +84,13 @@ def _compare(spec: EditedSpec, work: Work) -> Answer:
         "images_changed": len(rows),
         "between": sum(pairs) / len(pairs) if pairs else None,
     }
-    return Answer({"students": students, "classes": classes, "changed": named}, facts, files)
+    on = "test images" if spec.split == "test" else "held-out training images"
+    note = (
+        f"Quick students of the set as it was, and of the edited one from the same seeds, on {len(judges):,} {on}: "
+        f"{facts['before']:.1%} and {facts['after']:.1%} right. {facts['changed']:.1%} of the decisions changed"
+        + (f"; two students of the unedited set differ on {facts['between']:.1%}." if pairs else ".")
+    )
+    return Answer({"students": students, "classes": classes, "changed": named}, facts, files, (note,))
 
 
 def decisions(before: Tensor, after: Tensor, truth: Tensor) -> list[dict[str, int]]:
