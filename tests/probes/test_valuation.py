@@ -78,7 +78,7 @@ def test_what_seeds_disagree_about_is_the_error():
 
 def planted(tmp_path, trial: int) -> tuple[str, int]:
     """A set of two digits a class, one of which bears a wrong label."""
-    honest = make_baseline("kmeans-real", load("digits"), 2, seed=trial)
+    honest = make_baseline("kmeans", load("digits"), 2, seed=trial)
     wrong, labels = (7 * trial + 3) % len(honest.images), honest.labels.clone()
     labels[wrong] = (labels[wrong] + 5) % 10
     return str(replace(honest, labels=labels).save(tmp_path / "set")), wrong

@@ -33,9 +33,9 @@ def store(home) -> Store:
 
 @pytest.fixture
 def run(store) -> str:
-    """A finished set of digits, one real image for each class."""
-    id = store.submit("baseline", build_spec("baseline", dataset="digits", kind="kmeans-real"), pid=os.getpid())
-    publish(store, id, make_baseline("kmeans-real", DIGITS, 1))
+    """A finished set of digits, the average of each class."""
+    id = store.submit("baseline", build_spec("baseline", dataset="digits", kind="average"), pid=os.getpid())
+    publish(store, id, make_baseline("average", DIGITS, 1))
     store.announce(id, "done", "Done.")
     return id
 
@@ -93,7 +93,7 @@ def test_an_edited_set_is_a_run_whose_provenance_names_its_parent(store, run):
     assert after.labels.tolist() == [0, 1, 2, 8, 4, 5, 6, 7, 8, 9] and after.kind == before.kind
     (link,) = after.provenance["edited"]
     assert link == {"from": run, "title": store.run(run).title, "edits": "3:label:8 4:mirror"}
-    assert torch.equal(before.labels, make_baseline("kmeans-real", DIGITS, 1).labels), "the parent stays as it was"
+    assert torch.equal(before.labels, make_baseline("average", DIGITS, 1).labels), "the parent stays as it was"
 
 
 # ---- quiz -----------------------------------------------------------------------------------------------------------
