@@ -20,6 +20,7 @@ from pages.components.pieces import download, percent
 from pages.components.shared import executor
 from pages.components.whatif_state import do, edits_text, knobs, leave, put, question, redo, reset, undo
 
+LAID_OUT = 200  # images of a set, and those of the others that are edited
 COVERED = 0.25  # of a pixel's square, from which a painted mask takes it
 
 
@@ -48,7 +49,7 @@ def show_edit(where: Store, run: Run) -> None:
         st.html(strip(before, after, labels, facts["before"], classes, image))
         _steps(classes)
         _measure(where, run, text)
-        _save(run, text)
+        _save(where, run, text)
 
 
 def _pictures(found: Answered, name: str, count: int) -> list[str]:
@@ -134,6 +135,8 @@ def strip(
     parts = []
     for i, (old, new) in enumerate(zip(before, after, strict=True)):
         changed, name = old != new or labels[i] != were[i], html.escape(classes[labels[i]])
+        if i >= LAID_OUT and not changed and i != chosen:
+            continue
         about = f"Image {i}, labelled {name}{', edited' if changed else ''}{', chosen' if i == chosen else ''}"
         was = f'<img class="was" src="{old}" alt="What image {i} was">' if old != new else ""
         label = f"{i} · " + (f"<s>{html.escape(classes[were[i]])}</s> {name}" if labels[i] != were[i] else name)
@@ -243,7 +246,7 @@ def decided(changed: pd.DataFrame, urls: list[str], students: int) -> str:
 </style><div class="decided">{"".join(parts)}</div>"""
 
 
-def _save(run: Run, text: str) -> None:
+def _save(where: Store, run: Run, text: str) -> None:
     """Keep the edited set as a run of its own."""
     if not text:
         return
@@ -251,7 +254,11 @@ def _save(run: Run, text: str) -> None:
         st.text_input("Name", f"{run.title}, edited"[:200], key="pieces_title", max_chars=200)
         st.button("Save", key="pieces_save", type="primary", on_click=_saved, args=(run.id, text),
                   **roles.locked("start runs"))  # fmt: skip
-        if new := st.session_state.get("pieces_saved", {}).get(text):
+        new = st.session_state.get("pieces_saved", {}).get(text)
+        made = where.run(new) if new else None
+        if made is not None and made.status == "failed":
+            st.error(made.message)
+        elif made is not None:
             st.page_link(
                 "pages/compare.py", label="Compare it with the set it was made from", icon=":material/compare:",
                 query_params={"dataset": run.dataset, "runs": f"{run.id},{new}"},

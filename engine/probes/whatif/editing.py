@@ -12,12 +12,14 @@ from torch import Tensor
 
 from engine.editing import edited
 from engine.edits import parse
+from engine.errors import Refused
 from engine.probes.answerer import Work
 from engine.probes.attribution.pictures import shown
 from engine.probes.desk import Answer
 from engine.probes.whatif.specs import EditedSpec, EditsSpec
 from engine.probes.whatif.students import Judges, asked_set, in_a_row
 
+MOST = 1000  # images of a set that are laid out
 SHOWN = 12  # real images whose decision changed
 _KEPT = 8  # sets whose students' decisions are remembered: each edit is compared with the same ones
 _said: OrderedDict[Any, Tensor] = OrderedDict()
@@ -31,6 +33,11 @@ def answer(spec: EditsSpec, work: Work) -> Answer:
 def _look(spec: EditsSpec, work: Work) -> Answer:
     """Pictures ``before`` and ``after``: the images side by side. Facts: class names, and each image's class."""
     synthetic, data = asked_set(spec.source, work)
+    if len(synthetic.images) > MOST:
+        raise Refused(
+            f"This set has {len(synthetic.images):,} images; up to {MOST:,} are laid out to be edited. The command "
+            "“edit” takes sets of any size."
+        )
     changed = edited(synthetic, parse(spec.edits), data)
     files = {name: work.picture(name, in_a_row(s)) for name, s in (("before", synthetic), ("after", changed))}
     labels = {"before": synthetic.hard_labels.tolist(), "after": changed.hard_labels.tolist()}
