@@ -66,6 +66,12 @@ def test_an_order_ends_where_nothing_is_left_to_gain():
     assert found.parts == len({part for part in first.asked if part})
 
 
+def test_no_order_ends_before_its_first_image():
+    """The whole is worth as little as nothing, because one image takes what the other brings."""
+    against = game(lambda part: 0.5 + 0.4 * (0 in part) - 0.4 * (1 in part))
+    assert shapley(against, 2, orders(3, tolerance=0.05)).overall.tolist() == pytest.approx([0.4, -0.4])
+
+
 def test_what_seeds_disagree_about_is_the_error():
     """Image 0 is worth 0.2 to one seed and 0.4 to the other; image 1 is worth 0.1 to both."""
     swaying = Game(lambda part, seed: (0.2 + 0.2 * seed) * (0 in part) + 0.1 * (1 in part), seeds=2)
