@@ -504,6 +504,53 @@ def _print_table(rows: list[dict[str, Any]], most: int = 40) -> None:
         print(f"… and {len(cells) - most} more rows; --json or --out has them all.")
 
 
+def value(args: argparse.Namespace) -> None:
+    """What each image of a set is worth."""
+    _check_saved(_store(), args.source)
+    args.probe = "valuation"
+    probe(args)
+
+
+def edit(args: argparse.Namespace) -> None:
+    """A set with some images changed: what that does to its students, or, with --save or --out, the set itself."""
+    from engine.edits import parse
+
+    store, out = _store(), _check_out(args.out)
+    title = _title(args)
+    args.edits = " ".join(args.edits)
+    _check_saved(store, args.source)
+    parse(args.edits)
+    if not (args.save or out):
+        if title:
+            raise Refused("--title names a set that is kept; add --save, or leave it out.")
+        args.probe, args.out = "edit", None
+        return probe(args)
+    asked = [f"--{name}" for name in ("seeds", "images", "split", "seed") if getattr(args, name) is not None]
+    if asked:
+        raise Refused(f"{asked[0]} is about students, which --save and --out train none of; leave it out.")
+    if not args.save:
+        assert out is not None
+        _worker()
+        from engine.data import load
+        from engine.editing import edited, with_source
+        from engine.runs.imports import read_set
+
+        edits = parse(args.edits)
+        synthetic = read_set(store.result_folder(args.source) or _path(args.source))
+        data = load(synthetic.dataset, synthetic.images.shape[-1])
+        changed = with_source(edited(synthetic, edits, data), edits, Path(args.source).name, "")
+        with tempfile.TemporaryDirectory() as aside:
+            _write_set(changed, changed.save(Path(aside)), out)
+        row = {"out": str(out), "images": len(changed.images), "edits": len(edits)}
+        return _print(row, args.json, f"{row['images']} images in {out}.")
+    spec = build_spec("edit", source=args.source, edits=args.edits)
+    worker = _worker()
+    id = store.submit("edit", spec, title, pid=os.getpid())
+    _follow(store, worker, id)
+    row, _ = _made(store, id, out, "The edits were stopped before they were done.")
+    _print(row, args.json, f"{store.run(id).message} {out or row['result']} (run {id}).")
+
+
 def student(args: argparse.Namespace) -> None:
     """Networks that are trained once and kept."""
     store = _store()
@@ -1169,6 +1216,36 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(probe=info.id)
         _add_flags(sub, parameters(info.spec))
         sub.add_argument("--out", metavar="FOLDER", help="Also write tables as CSV, and pictures, into this folder.")
+
+    from engine.edits import TAKES
+    from engine.probes.whatif.specs import SetSpec
+
+    def asked_of(probe: str) -> list[Parameter]:
+        own = {row.name for row in parameters(SetSpec)} | {"edits"}
+        return [row for row in parameters(PROBES[probe].spec) if row.name not in own]
+
+    sub = command(
+        "value",
+        value,
+        "What each image of a set is worth to students trained on it: leave-one-out or Shapley values, in percentage "
+        "points of accuracy, over all and class by class; rank 1 is the most harmful image.",
+    )
+    sub.add_argument("source", metavar="SET", help="A run id, or a saved folder or .zip.")
+    _add_flags(sub, asked_of("valuation"))
+    sub.add_argument("--out", metavar="FOLDER", help="Also write tables as CSV, and pictures, into this folder.")
+
+    sub = command(
+        "edit",
+        edit,
+        "Change images of a set. Prints what that does to quick students, or keeps the set, with --save or --out.",
+        more=lambda: "edits (images count from 0):\n" + "".join(f"  {text}\n" for text in TAKES.values()),
+    )
+    sub.add_argument("source", metavar="SET", help="A run id, or a saved folder or .zip.")
+    sub.add_argument("edits", metavar="EDIT", nargs="+", help="IMAGE:WHAT[:MORE], see below.")
+    _add_flags(sub, asked_of("edit"))
+    sub.add_argument("--save", action="store_true", help="Keep the edited set as a run.")
+    sub.add_argument("--title", help="A name for that run.")
+    sub.add_argument("--out", metavar="FILE", help=ALSO.replace("Also write", "Write"))
 
     text = "Train a student on a distilled set, a baseline or all images, and keep it; list and show those kept."
     group = commands.add_parser("student", help=text, description=text)

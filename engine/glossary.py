@@ -371,6 +371,15 @@ TERMS: dict[str, Term] = {
             "Pruthi et al., Estimating Training Data Influence by Tracing Gradient Descent, NeurIPS 2020",
             "tracin",
         ),
+        Term(
+            "valuation",
+            "Value of an image",
+            "What an image of a training set adds to the accuracy of networks trained on it. Leave-one-out compares "
+            "the set with the set without it; the Shapley value averages what it adds to the images before it, over "
+            "random orders, and so shares out what several images teach alike.",
+            "Ghorbani & Zou, Data Shapley: Equitable Valuation of Data for Machine Learning, ICML 2019",
+            "data shapley leave-one-out valuation",
+        ),
         # What it goes by
         Term(
             "cue-conflict",

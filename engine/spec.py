@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
+from engine.edits import LONGEST
 from engine.errors import Refused
 from engine.methods import METHODS, DMParameters, MethodInfo, MethodName
 from engine.table import Frozen, allowed, field, parameters
@@ -212,6 +213,21 @@ class SoftenSpec(Frozen):
     device: Device = field("auto", "Device", "dev", "Where tensors live.", True)
 
 
+class EditSpec(Frozen):
+    """A set some of whose images were changed by hand."""
+
+    source: str = field("", "Set", "run", "A run id, or the path of a saved set.", min_length=1, max_length=1000)
+    edits: str = field(
+        "",
+        "Edits",
+        "ed",
+        "What is done to its images, in this order: 3:mirror, 3:blur:1.5, 3:swap:7, 3:label:5, 3:erase:4,4,8,8, "
+        "3:paint:c86432:4,4,8,8, with spaces between them.",
+        min_length=1,
+        max_length=LONGEST,
+    )
+
+
 class RankSpec(Frozen):
     """The label-robust and augmentation-robust scores of a set (DD-Ranking)."""
 
@@ -345,6 +361,7 @@ SPECS: dict[str, type[Frozen]] = {
     "evaluate": EvaluationSpec,
     "import": ImportSpec,
     "soften": SoftenSpec,
+    "edit": EditSpec,
     "rank": RankSpec,
     "student": StudentSpec,
 }

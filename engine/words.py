@@ -33,7 +33,12 @@ BASELINE_NAMES = {
     "forgetting": "Most forgotten",
     "el2n": "Largest early errors (EL2N)",
 }
-COMMANDS = {"distill": "distill", "baseline": "baseline", "soften": "soften"}  # those that make a set anew
+COMMANDS = {
+    "distill": "distill",
+    "baseline": "baseline",
+    "soften": "soften",
+    "edit": "edit",
+}  # those that make a set anew
 NAMED = ("dataset", "method", "kind", "ipc", "seed")  # said by a command also where they are the defaults
 UNASKED = {"distill": {"students": 0}, "baseline": {"students": 0}}  # defaults of the command line that differ
 
@@ -48,7 +53,8 @@ def dataset_title(name: str) -> str:
 def made(kind: str, spec: dict[str, Any], dataset: str) -> str:
     """What a run is, in a line: “Gradient matching on MNIST, 1 image per class”."""
     if kind not in ("distill", "baseline"):
-        return f"{'A set with soft labels' if kind == 'soften' else 'An imported set'} for {dataset_title(dataset)}"
+        what = {"soften": "A set with soft labels", "edit": "An edited set"}.get(kind, "An imported set")
+        return f"{what} for {dataset_title(dataset)}"
     name = METHODS[spec["method"]].name if kind == "distill" else BASELINE_NAMES[spec["kind"]]
     return f"{name} on {dataset_title(dataset)}, {count(spec['ipc'], 'image')} per class"
 
@@ -132,6 +138,8 @@ def command(kind: str, spec: dict[str, Any]) -> str:
     if kind not in COMMANDS:
         return ""
     parts = ["python", "-m", "engine", COMMANDS[kind]]
+    if kind == "edit":
+        return shlex.join([*parts, spec["source"], *spec["edits"].split(), "--save"])
     if kind == "soften":
         parts.append(spec["source"])
     fork = spec.get("fork")

@@ -261,7 +261,10 @@ def at_work(where: Store, dataset: str, before: frozenset[str]) -> None:
 def failures(where: Store, dataset: str) -> None:
     """Jobs of this page that failed a short while ago, in their own words."""
     for run in where.runs(
-        kinds=("baseline", "evaluate", "import", "soften", "rank"), dataset=dataset, statuses=("failed",), limit=3
+        kinds=("baseline", "evaluate", "import", "soften", "rank", "edit"),
+        dataset=dataset,
+        statuses=("failed",),
+        limit=3,
     ):
         if time.time() - (run.finished or 0) < 600:
             st.warning(f"{run.title}: {run.message}", icon=":material/error:")

@@ -33,6 +33,8 @@ PATH = "tests/probes/test_attribution_methods.py -k linear_function|halved|no_ga
 TRANSFER = "tests/probes/test_robustness_transfer.py -k hand|trace|shrunk"
 GROUPS = "tests/probes/test_robustness.py -k hand_computed|smallest_radius|ball|surest|intervals"
 EQUATIONS = "tests/distill/test_equations.py"
+WORTH = "tests/probes/test_valuation.py -k game|alike|add_up|order|disagree"
+EDITS = "tests/test_edits.py"
 
 MUTANTS: tuple[tuple[str, str, str, str], ...] = (
     # ---- how students are trained ----
@@ -106,6 +108,19 @@ MUTANTS: tuple[tuple[str, str, str, str], ...] = (
     ("engine/probes/robustness/attacks.py", "2.5 * radius / steps / 255 if", "0.25 * radius / steps / 255 if", GROUPS),
     ("engine/probes/robustness/attacks.py", "radius / 255, labels)", "2 * radius / 255, labels)", GROUPS),
     ("engine/probes/robustness/attacks.py", "None if level is None else level / grain", "level", GROUPS),
+    # ---- what-ifs ----
+    ("engine/probes/whatif/valuation.py", "[whole - game.worth", "[game.worth", WORTH),
+    ("engine/probes/whatif/valuation.py", "now - before, now", "now - before, before", WORTH),
+    ("engine/probes/whatif/valuation.py", "if part and abs(goal", "if abs(goal", WORTH),
+    ("engine/probes/whatif/valuation.py", "< spec.tolerance:", "> 1:", WORTH),
+    ("engine/probes/whatif/valuation.py", "_error(own.mean(0))]", "_error(own.mean(0).T)]", WORTH),
+    ("engine/probes/whatif/valuation.py", "math.sqrt(rows.shape[1])", "rows.shape[1]", WORTH),
+    ("engine/editing.py", "return replace(synthetic, images=images, labels=labels)", "return synthetic", EDITS),
+    ("engine/editing.py", "image.flip(-1)", "image.flip(-2)", EDITS),
+    ("engine/editing.py", "images = (pixels - mean) / std", "images = (pixels.clamp(0, 1) - mean) / std", EDITS),
+    ("engine/editing.py", "out[to], out[most] = label[most], label[to]", "out[to] = label[most]", EDITS),
+    ("engine/editing.py", "synthetic.zca.whiten(images) if", "images if", EDITS),
+    ("engine/edits.py", "out[y : y + height, x : x + width]", "out[x : x + width, y : y + height]", EDITS),
     # ---- methods ----
     ("engine/distill/dm.py", "- means).square().sum()", "- means).abs().sum()", EQUATIONS),
     ("engine/distill/frepo.py", "0.5 * (real @ (features.T", "1.0 * (real @ (features.T", EQUATIONS),

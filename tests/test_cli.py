@@ -431,6 +431,33 @@ def test_soften_and_rank_refuse_before_there_is_a_run(run, home):
     assert {r.kind for r in Store(home).runs()} == {"distill"}
 
 
+def test_values_and_edits_of_a_set(run, home, tmp_path):
+    id = as_json(run("baseline", "--kind", "average", "--json"))["run"]
+    found = as_json(run("value", id, "--seeds", 1, "--images", 50, "--kind", "leave-one-out", "--json"))
+    assert sorted(row["rank"] for row in found["tables"]["values"]) == list(range(1, 11))
+    assert found["facts"]["parts"] == 11 and found["tables"]["values"][0]["error"] is None
+
+    saved = as_json(run("edit", id, "0:mirror", "3:label:8", "--save", "--title", "Mine", "--json"))
+    assert Store(home).run(saved["run"]).title == "Mine" and load_synthetic(Path(saved["result"])).labels[3] == 8
+    out = tmp_path / "set.zip"
+    row = as_json(run("edit", id, "3:label:8", "--out", out, "--json"))
+    assert row == {"out": str(out), "images": 10, "edits": 1} and out.exists()
+    told = as_json(run("edit", id, "3:label:8", "--seeds", 1, "--images", 50, "--json"))
+    assert told["facts"]["judges"] == 50 and len(told["tables"]["students"]) == 1
+    assert [r.kind for r in Store(home).runs()] == ["edit", "baseline"], "nothing else was kept"
+
+
+def test_values_and_edits_refuse_before_anything_is_done(run, home):
+    id = as_json(run("baseline", "--json"))["run"]
+    refused(run("value", "nosuch"), "no run and no file")
+    refused(run("value", id, "--kind", "banzhaf"), "Values", "leave-one-out, shapley")
+    refused(run("edit", id, "0:melt"), "is no edit", "mirror")
+    refused(run("edit", id, "0:mirror", "--title", "x"), "--save")
+    refused(run("edit", id, "0:mirror", "--save", "--seeds", 3), "--seeds")
+    refused(run("edit", id, "99:mirror", "--save"), "no image 99")
+    assert [r.kind for r in Store(home).runs() if r.status == "done"] == ["baseline"]
+
+
 def test_a_question_about_all_students_is_another_one_once_there_is_another_student(run, home, monkeypatch):
     """What was answered before is kept, but not the answer about students of then for those of now."""
     from engine.probes import answerer

@@ -211,7 +211,7 @@ def _cost(story: Story) -> str:
 
 
 def _settings(story: Story) -> str:
-    if story.kind not in ("distill", "baseline", "soften"):
+    if story.kind not in ("distill", "baseline", "soften", "edit"):
         return ""
     own = ' class="own"'
     rows = "".join(

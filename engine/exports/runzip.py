@@ -84,7 +84,7 @@ class About(Checked):
     """``run.json``."""
 
     limbeck_run: Literal[FORMAT]  # type: ignore[valid-type]
-    kind: Literal["distill", "baseline", "soften", "import"]
+    kind: Literal["distill", "baseline", "soften", "edit", "import"]
     title: Words
     dataset: Annotated[Text, StringConstraints(min_length=1)]
     spec: dict[str, Any]
@@ -226,7 +226,7 @@ def export_run(store: Store, id: str) -> bytes:
     folder = store.result_folder(id)
     if folder is None or not told.frames or not told.layout:
         raise Refused(f"Run {id} has no result to export yet; it is {told.run.status}.")
-    kind: Any = told.kind if told.kind in ("distill", "baseline", "soften") else "import"
+    kind: Any = told.kind if told.kind in ("distill", "baseline", "soften", "edit") else "import"
     origin = told.origin
     about = About(
         limbeck_run=FORMAT,

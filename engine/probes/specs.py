@@ -7,5 +7,6 @@ from engine.probes.base import ProbeInfo
 from engine.probes.bias.specs import BIAS
 from engine.probes.distilling.specs import DISTILLING
 from engine.probes.robustness.specs import ROBUSTNESS
+from engine.probes.whatif.specs import WHATIF
 
-PROBES: dict[str, ProbeInfo] = {probe.id: probe for probe in (*ATTRIBUTION, *BIAS, *ROBUSTNESS, *DISTILLING)}
+PROBES: dict[str, ProbeInfo] = {probe.id: probe for probe in (*ATTRIBUTION, *BIAS, *ROBUSTNESS, *DISTILLING, *WHATIF)}

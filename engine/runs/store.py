@@ -34,7 +34,7 @@ from engine.spec import BASELINES
 
 STATUSES = ("queued", "running", "paused", "done", "stopped", "failed", "interrupted")
 FINISHED = ("done", "stopped", "failed")
-KINDS = ("distill", "baseline", "evaluate", "import", "student", "soften", "rank")
+KINDS = ("distill", "baseline", "evaluate", "import", "student", "soften", "rank", "edit")
 RUN_ID = re.compile(r"^[a-z0-9-]{8,80}$")
 GALLERY = "gallery-"  # begins the ids of runs that came with the program, and of no others
 
@@ -732,6 +732,8 @@ def default_title(kind: str, dataset: str, values: dict[str, Any], source: str =
         return f"{Path(values['source']).name}, {values['protocol']} protocol"
     if kind == "soften":
         return f"{source or Path(values['source']).name}, soft labels"[:200]
+    if kind == "edit":
+        return f"{source or Path(values['source']).name}, edited"[:200]
     if kind == "rank":
         return f"{source or Path(values['source']).name}, label and augmentation robustness"[:200]
     if kind == "student":

@@ -244,7 +244,7 @@ def _source_of(synthetic: SyntheticSet, spec: StudentSpec, run: Run | None) -> d
         synthetic.kind, f"{synthetic.kind} images"
     )
     way = f" ({method})" if method and method != synthetic.kind else ""
-    soft = ", softly labelled" if "softened" in provenance else ""
+    soft = (", softly labelled" if "softened" in provenance else "") + (", edited" if "edited" in provenance else "")
     grids = f", each a grid of {synthetic.factor} × {synthetic.factor} pictures" if synthetic.factor > 1 else ""
     return {
         "kind": synthetic.kind,

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from engine.data.catalogue import DATASETS, FOLDER, availability
 from engine.data.folder_check import opened
+from engine.edits import parse
 from engine.errors import Refused
 from engine.estimate import estimate
 from engine.exports.setfile import says_all
@@ -20,7 +21,7 @@ from engine.methods import (
     MTTParameters,
     RaTParameters,
 )
-from engine.spec import BASELINES, BaselineSpec, EvaluationSpec, RunSpec, StudentSpec
+from engine.spec import BASELINES, BaselineSpec, EditSpec, EvaluationSpec, RunSpec, StudentSpec
 from engine.students.architecture import architecture_of
 from engine.students.protocols import PROTOCOLS
 
@@ -52,6 +53,8 @@ def check(spec: BaseModel) -> None:
         check_own_steps(spec)
     if isinstance(spec, StudentSpec):
         check_student(spec)
+    if isinstance(spec, EditSpec):
+        parse(spec.edits)
     if isinstance(spec, EvaluationSpec):
         architecture_of(spec)
     if isinstance(spec, RunSpec):

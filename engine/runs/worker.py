@@ -27,7 +27,7 @@ from engine.errors import Refused
 from engine.faults import outside
 from engine.networks import make_network
 from engine.presets import PRESETS
-from engine.runs import distil, evaluating, imports, ranking, softening, studying
+from engine.runs import distil, editing, evaluating, imports, ranking, softening, studying
 from engine.runs.executor import cores
 from engine.runs.film import encode
 from engine.runs.job import GaveWay, Heart, Job, Left, Lost, Released, Stopped
@@ -42,6 +42,7 @@ JOBS: dict[str, Callable[[Job], None]] = {
     "student": studying.study,
     "soften": softening.soften_run,
     "rank": ranking.rank_run,
+    "edit": editing.edit_run,
 }
 
 

@@ -20,7 +20,7 @@ from engine.table import parameters
 from engine.words import BASELINE_NAMES
 from pages.components.marks import MARKS, mark_of, origin
 
-SET_KINDS = ("distill", "baseline", "import", "soften")  # the kinds of run that make a set
+SET_KINDS = ("distill", "baseline", "import", "soften", "edit")  # the kinds of run that make a set
 COLUMNS = (
     "run", "name", "kind", "made_by", "dataset", "images", "ipc", "classes", "seed", "protocol", "network", "split",
     "mean", "std", "students", "accuracies", "distilling_seconds", "evaluating_seconds",
@@ -110,7 +110,7 @@ def tidy(store: Store, runs: list[Run]) -> pd.DataFrame:
             "run": run.id,
             "name": called[run.id],
             "kind": mark_of(images_of[run.id]).name,
-            "made_by": made_by(images_of[run.id]) + (", soft labels" if run.kind == "soften" else ""),
+            "made_by": made_by(images_of[run.id]) + {"soften": ", soft labels", "edit": ", edited"}.get(run.kind, ""),
             "dataset": run.dataset,
             "images": images,
             "ipc": images / classes if images and classes else None,

@@ -31,8 +31,9 @@ MARKS = {
 
 
 def origin(store: Store, run: Run) -> Run:
-    """The run that made the images of a set: of one with a teacher's labels, the set it was made from."""
-    while run.kind == "soften":
+    """The run that made the images of a set: of one with a teacher's labels, or edited by hand, the set it was made
+    from."""
+    while run.kind in ("soften", "edit"):
         source = store.run(run.spec["source"])
         if source is None:
             break

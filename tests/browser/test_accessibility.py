@@ -8,7 +8,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.helpers import Server, evaluation, go, keep_student, seed_run
 
-PATHS = ("/", "/distil", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness", "/sweep", "/terms")
+STUDENTS = ("/students", "/attribution", "/bias", "/robustness")
+PATHS = ("/", "/distil", "/sweep", "/compare", "/pieces", "/data", *STUDENTS, "/terms")
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,7 @@ def test_nothing_keeps_people_from_using_a_page(
     page: Page, server: Server, students: str, path: str, scheme: str
 ) -> None:
     page.emulate_media(color_scheme=scheme)
-    bare = ("/", "/distil", "/compare", "/data", "/sweep", "/terms")
-    here = {} if path in bare else {"dataset": "digits", "students": students}
+    here = {"dataset": "digits", "students": students} if path in STUDENTS else {}
     go(page, server, path, **here, **({"m": "saliency"} if path == "/attribution" else {}))
     if path == "/attribution":
         expect(page.locator(".maps figure")).to_have_count(3, timeout=150_000)

@@ -168,5 +168,22 @@ PAGES = [
     *page("robustness", "asked for", *each("n", "9" * 5000), *each("lr", "nan", section="transfer")),
     *page("robustness", "must be|press the button", *each("d", "x" * 600, PICTURE, section="transfer")),
     *page("robustness", "", *each("severity", "9"), *each("of", "\0", section="subgroups")),
+    *page("pieces", "There is no section", *each("section", "<script>\0")),
+    *page("pieces", "no finished set of a run", *each("run", "../../etc/passwd", PICTURE, "x" * 5000, "a\0")),
+    *page("pieces", "asked for", *each("st", "9" * 5000), *each("tol", "nan"), *each("q", "²", section="quiz")),
+    *page(
+        "pieces",
+        "edits in the link were left out",
+        *each(
+            "ed", "x", PICTURE, "0:erase:@9.AA", "0:blur:1e9", "0:mirror " * 31, "y" * 99_999, section="edit", run=RUN
+        ),
+    ),
+    *page(
+        "pieces",
+        "",
+        {"section": "edit", "run": RUN, "image": "9" * 5000, "ed": "99999:mirror"},
+        *each("nw", "../x", "a\0", section="quiz", run=RUN),
+        *each("order", "<b>", run=RUN),
+    ),
 ]
 CASES = [*LINKS, *PAGES]

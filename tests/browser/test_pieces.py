@@ -1,0 +1,130 @@
+"""Image by image in the browser: ten values, edits with undo, and a quiz."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from engine.runs.store import Store
+from engine.spec import build_spec
+from tests.browser.helpers import Server, go, overflow, until
+from tests.browser.test_accessibility import violations
+
+
+@pytest.fixture(scope="module")
+def digits(server: Server) -> Iterator[str]:
+    """A finished set: the average of each class."""
+    from engine.baselines import make_baseline
+    from engine.data import load
+    from engine.runs.film import publish
+
+    store = Store(server.home)
+    run = store.submit("baseline", build_spec("baseline", dataset="digits", kind="average"), pid=os.getpid())
+    publish(store, run, make_baseline("average", load("digits"), 1))
+    store.announce(run, "done", "Done.")
+    yield run
+
+
+def asked(page: Page) -> dict[str, str]:
+    """What is in the address."""
+    return {key: value[0] for key, value in parse_qs(urlsplit(page.url).query).items()}
+
+
+def accessible(page: Page) -> None:
+    """Nothing serious for axe once the page has settled, and nothing sticks out of a phone's screen."""
+    grave: list[str] = []
+    for _ in range(4):
+        page.wait_for_timeout(700)
+        grave = violations(page)
+        if not grave:
+            break
+    assert not grave, "\n".join(grave)
+    page.set_viewport_size({"width": 390, "height": 720})
+    page.wait_for_timeout(700)
+    assert overflow(page) == []
+
+
+def test_ten_images_are_valued(page: Page, server: Server, digits: str) -> None:
+    go(page, server, "/pieces", run=digits, st=1, n=100)
+    page.get_by_role("button", name="Work out the values").click()
+    figures = page.locator(".worth figure")
+    expect(figures).to_have_count(10, timeout=150_000)
+    for caption in figures.locator("b").all_inner_texts():
+        assert re.fullmatch(r"[+-]\d+\.\d", caption.strip()), caption
+    expect(page.locator(".st-key-pieces_heat .plot-container")).to_be_visible()
+    page.get_by_text("Most harmful first").click()
+    until(lambda: asked(page).get("order") == "worst", 20)
+
+    def numbers() -> list[float]:
+        return [float(text) for text in figures.locator("b").all_inner_texts()]
+
+    until(lambda: len(numbers()) == 10 and numbers() == sorted(numbers()), 20, "the values ascend")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the values (CSV)").click()
+    assert download.value.suggested_filename == "limbeck-values.csv"
+    accessible(page)
+
+
+def test_an_edit_is_seen_and_taken_back(page: Page, server: Server, digits: str) -> None:
+    go(page, server, "/pieces", section="edit", run=digits, image=3, n=100, st=1)
+    changed = page.locator(".edited .changed")
+    expect(page.locator(".edited figure")).to_have_count(10, timeout=60_000)
+    expect(changed).to_have_count(0)
+    board = page.get_by_role("application")
+    board.scroll_into_view_if_needed()
+    box = board.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 30, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 30, box["y"] + box["height"] / 2, steps=6)
+    page.mouse.up()
+    page.get_by_role("button", name="Use this mask").click()
+    page.get_by_role("button", name="Erase the mask").click()
+    expect(changed).to_have_count(1, timeout=30_000)
+    expect(page.get_by_text("Image 3: a part erased.")).to_be_visible()
+    expect(page.get_by_test_id("stMetric")).to_have_count(3, timeout=60_000)
+    until(lambda: asked(page).get("ed", "").startswith("3:erase:@16."), 20)
+    page.get_by_role("button", name="Mirror").click()
+    expect(page.get_by_text("Image 3: a part erased; image 3: mirrored.")).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Redo").click()
+    expect(page.get_by_text("Image 3: a part erased; image 3: mirrored.")).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Reset").click()
+    expect(changed).to_have_count(0, timeout=30_000)
+    expect(page.get_by_text("Nothing is edited yet.")).to_be_visible()
+    accessible(page)
+
+
+def test_an_edited_set_is_one_like_any_other(page: Page, server: Server, digits: str) -> None:
+    go(page, server, "/pieces", section="edit", run=digits, ed="3:swap:1 4:label:5", n=100, st=1)
+    page.get_by_text("Save as a new set").click()
+    page.get_by_label("Name", exact=True).fill("Digits with a swap")
+    page.get_by_role("button", name="Save", exact=True).click()
+    store = Store(server.home)
+    (run,) = until(lambda: store.runs(kinds=("edit",), statuses=("done",)), 60)
+    assert run.title == "Digits with a swap" and store.result_folder(run.id)
+    page.get_by_role("link", name="Compare it with the set it was made from").click()
+    expect(page.get_by_role("heading", name="Compare")).to_be_visible()
+    expect(page.get_by_text("Digits with a swap").first).to_be_visible(timeout=30_000)
+
+
+def test_a_quiz_is_played_with_the_keyboard(page: Page, server: Server, digits: str) -> None:
+    go(page, server, "/pieces", section="quiz", run=digits, q=3)
+    for question in range(1, 4):
+        expect(page.get_by_text(f"Question {question} of 3")).to_be_visible(timeout=60_000)
+        picture = page.get_by_role("img", name=f"Question {question}: an image whose class is to be guessed")
+        expect(picture).to_be_visible()
+        assert "stands for" not in page.locator("main, [data-testid=stMain]").first.inner_text()
+        page.keyboard.press("7")
+        expect(page.get_by_text("It stands for")).to_be_visible(timeout=30_000)
+        if question == 1:
+            accessible(page)
+        page.keyboard.press("Enter")
+    expect(page.get_by_test_id("stMetric").filter(has_text="You")).to_contain_text("of 3", timeout=30_000)
+    expect(page.get_by_text(re.compile("1 person, 3 answers"))).to_be_visible()
+    expect(page.locator(".st-key-quiz_confusion .plot-container")).to_be_visible()
