@@ -1,0 +1,141 @@
+"""Applications of the papers: what can be asked (torch-free)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from engine.probes.base import ProbeInfo
+from engine.table import Frozen, field
+
+_HOME = "engine.probes.applications"
+
+
+def _dataset() -> Any:
+    return field("mnist", "Dataset", "ds", "A dataset id, or folder:PATH for images of your own.", max_length=500)
+
+
+def _seed() -> Any:
+    return field(0, "Seed", "s", "Seed of everything random.", True, ge=0, le=1_000_000)
+
+
+class InversionSpec(Frozen):
+    """Gradient inversion: the gradient of one image gives the image away."""
+
+    dataset: str = _dataset()
+    image: int = field(0, "Image", "i", "Which of the dataset's test images is to be recovered.", ge=0, le=100_000)
+    network: Literal["lenet-sigmoid", "convnet"] = field(
+        "lenet-sigmoid",
+        "Network",
+        "net",
+        "Whose gradient is shared: the LeNet with sigmoids that DLG attacks, or a ConvNet with ReLUs, which gives less "
+        "away.",
+    )
+    label: Literal["read", "fitted"] = field(
+        "read",
+        "Label",
+        "lab",
+        "read: from the sign of the last layer's gradient, exactly (iDLG). fitted: together with the image (DLG).",
+    )
+    noise: float = field(
+        0.0,
+        "Noise",
+        "no",
+        "Defence: Gaussian noise on the shared gradient, in units of its root mean square.",
+        ge=0,
+        le=10,
+    )
+    steps: int = field(200, "Steps", "n", "Steps of L-BFGS, of up to 20 evaluations each.", ge=5, le=2000)
+    starts: int = field(
+        3, "Starts", "st", "Random images to start from, one after another until one fits.", ge=1, le=20
+    )
+    seed: int = _seed()
+
+
+class ContinualSpec(Frozen):
+    """Continual learning: classes arrive one after another, and only a small memory of each stays."""
+
+    dataset: str = _dataset()
+    ipc: int = field(10, "Images per class", "ipc", "Images that are kept of each class.", ge=1, le=50)
+    per_step: int = field(2, "Classes at a time", "k", "Classes that arrive together.", ge=1, le=50)
+    steps: int = field(300, "Distilling steps", "n", "Steps of distribution matching for each group.", ge=1, le=10_000)
+    repeats: int = field(3, "Repeats", "r", "Orders of the classes, each with memories of its own.", ge=1, le=20)
+    protocol: Literal["quick", "dc", "dsa"] = field(
+        "quick", "Protocol", "p", "How the networks are trained on the memory.", True
+    )
+    width: int = field(64, "Network width", "w", "Channels of each layer while distilling.", True, ge=8, le=128)
+    seed: int = _seed()
+
+
+def _source_steps() -> Any:
+    return field(500, "Pre-training", "pre", "Steps of pre-training of each network.", True, ge=10, le=20_000)
+
+
+def _pool() -> Any:
+    return field(10, "Networks to learn from", "po", "Pre-trained networks to distil with.", True, ge=1, le=200)
+
+
+class PoisoningSpec(Frozen):
+    """Poisoning: one gradient step on distilled images makes a network misread one class as another."""
+
+    dataset: str = _dataset()
+    attacked: int = field(0, "Attacked class", "a", "The class to be misread, by its number.", ge=0, le=1000)
+    target: int = field(1, "Read as", "t", "The class it is to be read as, by its number.", ge=0, le=1000)
+    weights: Literal["known", "unknown"] = field(
+        "unknown",
+        "Weights",
+        "w",
+        "known: the images are made for one network. unknown: for any network trained alike; tested on networks that "
+        "they were not made with.",
+    )
+    ipc: int = field(10, "Images per class", "ipc", "Distilled images per class in the one step.", ge=1, le=50)
+    steps: int = field(300, "Distilling steps", "n", "Updates of the images.", ge=1, le=20_000)
+    networks: int = field(5, "Networks", "st", "Networks attacked where the weights are unknown.", True, ge=2, le=50)
+    source_steps: int = _source_steps()
+    pool: int = _pool()
+    seed: int = _seed()
+
+
+class AdaptationSpec(Frozen):
+    """Adaptation: networks trained on one dataset learn another from a few distilled images."""
+
+    source: str = field("mnist", "Source", "from", "The dataset that networks know.", max_length=500)
+    dataset: str = field("digits", "Target", "ds", "The dataset to adapt to, of as many classes.", max_length=500)
+    ipc: int = field(1, "Images per class", "ipc", "Distilled, and real, images per class.", ge=1, le=50)
+    descents: int = field(5, "Steps of descent", "d", "Steps of gradient descent on the images.", ge=1, le=50)
+    steps: int = field(300, "Distilling steps", "n", "Updates of the images.", ge=1, le=20_000)
+    networks: int = field(5, "Networks", "st", "Networks to adapt, none of them distilled with.", True, ge=2, le=50)
+    source_steps: int = _source_steps()
+    pool: int = _pool()
+    seed: int = _seed()
+
+
+APPLICATIONS = (
+    ProbeInfo(
+        "inversion",
+        "Gradient inversion",
+        "What a shared gradient gives away: the label exactly, and often the image.",
+        InversionSpec,
+        f"{_HOME}.inversion",
+    ),
+    ProbeInfo(
+        "continual",
+        "Continual learning",
+        "A memory of distilled, herded or random images while classes come and go.",
+        ContinualSpec,
+        f"{_HOME}.continual",
+    ),
+    ProbeInfo(
+        "poisoning",
+        "Poisoning",
+        "One step on distilled images, and a class is misread: success against accuracy on all other classes.",
+        PoisoningSpec,
+        f"{_HOME}.poisoning",
+    ),
+    ProbeInfo(
+        "adaptation",
+        "Adaptation",
+        "From one dataset to another in a few steps on a few distilled images.",
+        AdaptationSpec,
+        f"{_HOME}.adaptation",
+    ),
+)

@@ -1,0 +1,1 @@
+"""What if an image were not there, or looked otherwise?"""
