@@ -27,8 +27,7 @@ from engine.probes.applications.specs import ContinualSpec
 from engine.probes.desk import Answer
 from engine.probes.robustness.common import mean_interval, sheet
 from engine.spec import build_spec
-from engine.students.fit import train_one
-from engine.students.train import make_plan
+from engine.students.train import train_student
 from engine.synthetic import SyntheticSet
 
 MEMORIES = {"distilled": "Distilled", "herding": "Herding", "random": "Random"}
@@ -134,15 +133,8 @@ def _tested(
     memory: SyntheticSet, part: Dataset, spec: ContinualSpec, seed: int, work: Work, tell: Any, share: float
 ) -> list[Tensor]:
     """For each class seen, whether each of its test images is recognised (0 or 1), by a network trained on memory."""
-    plan = make_plan(memory, part, spec.protocol, None, work.accel)
-    slices = train_one(plan, seed)
-    while True:
-        try:
-            next(slices)
-            tell(share, "training on the memory.")
-        except StopIteration as end:
-            module = end.value
-            break
+    tell(share, "training on the memory.")
+    module = train_student(memory, part, spec.protocol, seed=seed, accel=work.accel)
     device = next(module.parameters()).device
     with torch.no_grad():
         said = [module(memory.prepare(x.to(device))).argmax(1).cpu() for x in part.test_images.split(250)]

@@ -109,6 +109,88 @@ class AdaptationSpec(Frozen):
     seed: int = _seed()
 
 
+def _set() -> Any:
+    return field("", "Set", "src", "A run id, or the path of a saved set.", min_length=1, max_length=1000)
+
+
+class MembershipSpec(Frozen):
+    """Membership inference: does a student tell which real images stood behind its training?"""
+
+    dataset: str = _dataset()
+    ipc: int = field(
+        10, "Images per class", "ipc", "Images per class of the random and the distilled set.", ge=1, le=50
+    )
+    members: int = field(
+        100, "Members per class", "m", "Real images per class that sets are made of; as many others are not.", ge=10,
+        le=2000,
+    )  # fmt: skip
+    steps: int = field(300, "Distilling steps", "n", "Steps of distribution matching, from noise.", ge=1, le=10_000)
+    repeats: int = field(3, "Repeats", "r", "Splits into members and others.", ge=1, le=20)
+    seed: int = _seed()
+
+
+class OwnershipSpec(Frozen):
+    """Dataset inference: was a student trained from this very set?"""
+
+    source: str = _set()
+    students: str = field(
+        "",
+        "Suspects",
+        "st",
+        "Ids of trained students, separated by commas; “python -m engine student list” shows them.",
+        min_length=1,
+        max_length=2000,
+    )
+    references: int = field(
+        8, "References", "ref", "Networks trained on random real images, which cannot have seen the set.", ge=3, le=50
+    )
+    protocol: Literal["quick", "dc", "dsa"] = field("quick", "Protocol", "p", "How references are trained.", True)
+    seed: int = _seed()
+
+
+class SearchSpec(Frozen):
+    """Architecture search: do students of a set rank networks as training on everything does?"""
+
+    source: str = _set()
+    grid: Literal["small", "large"] = field(
+        "small", "Grid", "g", "small: 8 ConvNets of two widths, depths and norms. large: 36 of them."
+    )
+    steps: int = field(400, "Real training", "n", "Steps of 128 real images of the full training.", ge=10, le=20_000)
+    protocol: Literal["quick", "dc", "dsa"] = field(
+        "quick", "Protocol", "p", "How students of the set are trained.", True
+    )
+    seed: int = _seed()
+
+
+class DataFreeSpec(Frozen):
+    """Data-free distillation: students of a teacher whose training images are not there."""
+
+    teacher: str = field(
+        "", "Teacher", "te", "Id of a trained student; “python -m engine student list” shows them.", min_length=1,
+        max_length=100,
+    )  # fmt: skip
+    source: str = field(
+        "", "Beside it", "src", "A run id or saved set, whose students are shown beside the others.", max_length=1000
+    )
+    ways: str = field(
+        "impressions,noise,other,generator",
+        "Ways",
+        "w",
+        "Separated by commas: impressions (images that the teacher answers as data), noise, other (another dataset), "
+        "generator (a network that looks for disagreement).",
+        max_length=100,
+    )
+    other: str = field("shapes", "Other dataset", "od", "The dataset that “other” takes images of.", max_length=500)
+    images: int = field(20, "Images per class", "n", "Images made per class.", ge=1, le=500)
+    students: int = field(2, "Students", "st", "Students of each way.", ge=1, le=10)
+    steps: int = field(150, "Steps for impressions", "is", "Gradient steps on the impressions.", True, ge=10, le=5000)
+    rounds: int = field(150, "Rounds of the duel", "ro", "Rounds of generator and student.", True, ge=10, le=10_000)
+    long: bool = field(
+        False, "Longer training", "long", "Train students under the DC protocol, not the quick one.", True
+    )
+    seed: int = _seed()
+
+
 APPLICATIONS = (
     ProbeInfo(
         "inversion",
@@ -137,5 +219,33 @@ APPLICATIONS = (
         "From one dataset to another in a few steps on a few distilled images.",
         AdaptationSpec,
         f"{_HOME}.adaptation",
+    ),
+    ProbeInfo(
+        "membership",
+        "Membership inference",
+        "Whether a student tells members of its training from others: all real images, random ones, distilled ones.",
+        MembershipSpec,
+        f"{_HOME}.membership",
+    ),
+    ProbeInfo(
+        "ownership",
+        "Dataset inference",
+        "Whether a student was trained from a set, told by its margins.",
+        OwnershipSpec,
+        f"{_HOME}.ownership",
+    ),
+    ProbeInfo(
+        "search",
+        "Architecture search",
+        "A grid of ConvNets ranked by students of a set and by full training.",
+        SearchSpec,
+        f"{_HOME}.search",
+    ),
+    ProbeInfo(
+        "data-free",
+        "Data-free distillation",
+        "Students of a teacher without its data: impressions, arbitrary images, and a generator.",
+        DataFreeSpec,
+        f"{_HOME}.data_free",
     ),
 )
