@@ -3,15 +3,13 @@
 Every way makes images without any data and lets a student learn what the teacher says about them (its probabilities):
 
 - *impressions*: images on which the teacher says what it might say about data. Targets for class k are drawn from a
-  Dirichlet distribution whose concentration is the similarity of its last layer's weights to those of the other classes;
-  each image is found from noise by gradient descent (Nayak et al. 2019, "Zero-shot knowledge distillation", equations 1
-  to 4, temperature 20).
+  Dirichlet distribution whose concentration is the similarity of its last layer's weights to those of the other
+  classes; each image is found from noise by gradient descent (Nayak et al. 2019, "Zero-shot knowledge distillation").
 - *noise*, *other images*: arbitrary transfer sets, uniform noise or another dataset, as many for each class that the
   teacher sees in them as there are (Nayak et al. 2021, "Effectiveness of arbitrary transfer sets").
 - *generator*: a small network makes images on which student and teacher disagree, the student learns to agree (Fang et
   al. 2019, "Data-free adversarial distillation"); what it had learned before is retained by a memory of earlier images
-  on which it is judged one gradient step ahead (Patel, Mopuri & Qiu 2023, "Learning to retain while acquiring",
-  equation 8).
+  on which it is judged one gradient step ahead (Patel, Mopuri & Qiu 2023, "Learning to retain while acquiring").
 
 Beside them students of the distilled or selected set that is named, if any, with the same number of images.
 """
@@ -161,7 +159,7 @@ def _listened(images: Tensor, teacher: Student, data: Dataset) -> SyntheticSet:
 
 def concentration(teacher: Student, c: int) -> Tensor:
     """The Dirichlet concentration (K,) of class ``c``: cosine similarities of the last layer's weights, brought into
-    (0, 1] (equation 2 of the paper)."""
+    (0, 1]."""
     weights = [m for m in teacher.module.modules() if isinstance(m, nn.Linear)][-1].weight.detach().float().cpu()
     unit = F.normalize(weights, dim=1)
     similar = unit @ unit[c]

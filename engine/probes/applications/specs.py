@@ -185,9 +185,7 @@ class DataFreeSpec(Frozen):
     students: int = field(2, "Students", "st", "Students of each way.", ge=1, le=10)
     steps: int = field(150, "Steps for impressions", "is", "Gradient steps on the impressions.", True, ge=10, le=5000)
     rounds: int = field(150, "Rounds of the duel", "ro", "Rounds of generator and student.", True, ge=10, le=10_000)
-    long: bool = field(
-        False, "Longer training", "long", "Train students under the DC protocol, not the quick one.", True
-    )
+    long: bool = field(False, "Longer training", "long", "Train students by the DC protocol, not the quick one.", True)
     seed: int = _seed()
 
 
