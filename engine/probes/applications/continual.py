@@ -3,88 +3,126 @@
 Classes arrive a few at a time. Of each group only a memory of IPC images per class stays: distilled from that group's
 real images alone, herded among them, or drawn at random. After every group a network is trained from scratch on
 everything in memory (GDumb, Prabhu, Torr & Dokania 2020; with distilled memories Zhao & Bilen 2023, "Dataset
-condensation with distribution matching", section 4.4) and tested on all classes seen so far. Forgetting is, averaged
-over the groups but the last, the highest accuracy that a group ever had less the one it has in the end (Chaudhry et
-al. 2018, equation 3).
+condensation with distribution matching") and tested on all classes seen so far. Forgetting is, averaged over the groups
+but the last, the highest accuracy that a group ever had less the one it has in the end (Chaudhry et al. 2018,
+"Riemannian walk for incremental learning").
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from engine.baselines import make_baseline
 from engine.data import load
 from engine.data.base import Dataset
-from engine.distill import make_distiller
 from engine.errors import Refused
 from engine.probes.answerer import Work
+from engine.probes.applications.common import (
+    Row,
+    contrast,
+    distilled,
+    enough,
+    finish,
+    percent,
+    picture,
+    points,
+    real_set,
+    said,
+    summarise,
+)
 from engine.probes.applications.specs import ContinualSpec
 from engine.probes.desk import Answer
-from engine.probes.robustness.common import mean_interval, sheet
-from engine.spec import build_spec
-from engine.students.train import train_student
+from engine.probes.robustness.common import t_interval
+from engine.students.fit import train_one
+from engine.students.train import make_plan
 from engine.synthetic import SyntheticSet
 
-MEMORIES = {"distilled": "Distilled", "herding": "Herding", "random": "Random"}
+WAYS = {"distilled": "Distilled", "herding": "Herding", "random": "Random real"}
+KINDS = {"distilled": "distilled", "herding": "selected", "random": "random"}
 
 
 def answer(spec: ContinualSpec, work: Work) -> Answer:
-    """See ``ContinualSpec``. Tables ``course`` (accuracy after each group), ``groups`` (of each group after each), and
-    ``summary`` (final accuracy and forgetting, with 95 % intervals over repeats)."""
+    """See ``ContinualSpec``. Tables ``course`` (accuracy on the classes seen after each group, mean over repeats),
+    ``groups`` (of each group after each), ``rows`` (final accuracy and forgetting of each repeat), their ``summary``,
+    and ``contrasts``, paired by repeat."""
     work.tell(0.0, f"Loading {spec.dataset}.")
     data = load(spec.dataset)
     count = len(data.classes)
     if spec.per_step >= count:
         raise Refused(f"{data.title} has {count} classes; let fewer than {count} arrive at a time.")
-    least = min(len(members) for members in data.by_class)
-    if spec.ipc > least:
-        raise Refused(f"The smallest class of {data.title} has {least} images; choose at most as many per class.")
-    course: list[dict[str, Any]] = []
-    groups: list[dict[str, Any]] = []
+    enough(data, spec.ipc)
+    groups: list[Row] = []
+    seen_so_far: list[Row] = []
     images: dict[str, str] = {}
-    done, whole = 0, spec.repeats * len(MEMORIES)
+    whole = spec.repeats * len(WAYS)
     for repeat in range(spec.repeats):
         order = torch.randperm(count, generator=torch.Generator().manual_seed(1000 * spec.seed + repeat)).tolist()
         arriving = [order[i : i + spec.per_step] for i in range(0, count, spec.per_step)]
-        for kind in MEMORIES:
+        for number, way in enumerate(WAYS):
 
-            def tell(fraction: float, said: str, kind: str = kind, repeat: int = repeat, done: int = done) -> None:
-                work.tell((done + fraction) / whole, f"Repeat {repeat + 1}, {MEMORIES[kind].lower()}: {said}")
+            def tell(fraction: float, done: int = repeat * len(WAYS) + number, way: str = way, repeat: int = repeat
+            ) -> None:  # fmt: skip
+                sentence = f"Repeat {repeat + 1} of {spec.repeats}, memory of {WAYS[way].lower()} images."
+                work.tell((done + fraction) / whole, sentence)
 
             kept: list[SyntheticSet] = []
             for step, arrived in enumerate(arriving):
-                share = (step + 0.5) / len(arriving)
-                tell(step / len(arriving), f"classes {', '.join(data.classes[c] for c in arrived)} arrive.")
-                seed = 1000 * spec.seed + 100 * repeat + step
-                kept.append(_memory(kind, part_of(data, arrived), spec, seed, work, lambda s=share: tell(s, "")))
+                seed = 100_000 * spec.seed + 100 * repeat + step
+
+                def share(fraction: float, step: int = step, of: int = len(arriving), tell: Any = tell) -> None:
+                    tell((step + fraction) / of)
+
+                kept.append(_memory(way, part_of(data, arrived), spec, seed, work, lambda f: share(0.5 * f)))
                 seen = [c for group in arriving[: step + 1] for c in group]
-                right = _tested(_together(kept, data, seen), part_of(data, seen), spec, seed, work, tell, share)
-                where = {"repeat": repeat, "memory": kind, "step": step + 1, "classes": len(seen)}
-                course.append({**where, "accuracy": float(torch.cat(right).mean())})
+                memory = together(kept, data, seen)
+                right = _tested(memory, part_of(data, seen), spec, seed, work, lambda f: share(0.5 + 0.5 * f))
+                where = {"repeat": repeat, "way": way, "step": step + 1, "classes": len(seen)}
+                seen_so_far.append({**where, "accuracy": float(torch.stack([r.mean() for r in right]).mean())})
                 for group in range(step + 1):
                     part = right[group * spec.per_step : (group + 1) * spec.per_step]
                     groups.append({**where, "group": group + 1, "accuracy": float(torch.cat(part).mean())})
             if repeat == 0:
-                images[kind] = work.picture(kind, sheet([s.to_display()[i :: spec.ipc] for s in [
-                    _together(kept, data, [c for group in arriving for c in group])] for i in range(min(spec.ipc, 5))
-                ]), 2)  # fmt: skip
-            done += 1
-    summary = list(_summary(course, groups))
+                images[way] = picture(work, way, memory)
+                shown = list(memory.classes)
+    last = max(row["step"] for row in seen_so_far)
+    rows = [
+        {
+            "repeat": row["repeat"],
+            "way": row["way"],
+            "accuracy": row["accuracy"],
+            "forgetting": forgetting(
+                [g for g in groups if (g["repeat"], g["way"]) == (row["repeat"], row["way"])]
+            ),
+        }
+        for row in seen_so_far
+        if row["step"] == last
+    ]  # fmt: skip
+    summary = summarise(rows, ("accuracy", "forgetting"), signed=("forgetting",))
+    contrasts = [
+        contrast(rows, measure, "distilled", other)
+        for measure in ("accuracy", "forgetting")
+        for other in ("random", "herding")
+    ]
     facts = {
-        "memories": MEMORIES,
-        "steps": len(arriving),
+        "ways": WAYS,
+        "kinds": KINDS,
+        "steps": last,
         "held": spec.ipc * count,
-        "headline": _headline(summary),
-        "order": [data.classes[c] for c in torch.randperm(
-            count, generator=torch.Generator().manual_seed(1000 * spec.seed)).tolist()],
+        "shown": shown,
+        "headline": _headline(summary, contrasts),
+        "chance": 1 / count,
+    }
+    notes = ["All memories hold as many images; networks are trained from scratch on nothing but the memory."]
+    if spec.repeats < 2:
+        notes.append("A single repeat says nothing about chance: there are no intervals. Choose 3 or more.")
+    tables = {
+        "summary": summary, "contrasts": contrasts, "course": _course(seen_so_far), "rows": rows, "groups": groups,
     }  # fmt: skip
-    notes = () if spec.repeats > 1 else ("A single repeat says nothing about chance; choose 3 or more.",)
-    return Answer({"summary": summary, "course": course, "groups": groups}, facts, images, notes)
+    return Answer(tables, facts, images, tuple(notes))
 
 
 def part_of(data: Dataset, classes: list[int]) -> Dataset:
@@ -102,23 +140,16 @@ def part_of(data: Dataset, classes: list[int]) -> Dataset:
     )  # fmt: skip
 
 
-def _memory(kind: str, part: Dataset, spec: ContinualSpec, seed: int, work: Work, tell: Any) -> SyntheticSet:
+def _memory(
+    way: str, part: Dataset, spec: ContinualSpec, seed: int, work: Work, tell: Callable[[float], None]
+) -> SyntheticSet:
     """IPC images for each class of a group, made of that group's images alone."""
-    if kind != "distilled":
-        return make_baseline(kind, part, spec.ipc, seed=seed, accel=work.accel)
-    run = build_spec(
-        "distill", dataset=part.name, method="dm", ipc=spec.ipc, steps=spec.steps, seed=seed, width=spec.width
-    )
-    distiller = make_distiller("dm")
-    distiller.setup(run, part, work.accel)
-    for step in range(spec.steps):
-        distiller.progress = step / spec.steps
-        distiller.step()
-        tell()
-    return distiller.synthetic()
+    if way != "distilled":
+        return real_set(way, part, spec.ipc, seed, work)
+    return distilled(part, spec.ipc, spec.steps, seed, work, tell, width=spec.width)
 
 
-def _together(kept: list[SyntheticSet], data: Dataset, seen: list[int]) -> SyntheticSet:
+def together(kept: list[SyntheticSet], data: Dataset, seen: list[int]) -> SyntheticSet:
     """All memories as one set of the classes seen, in the order of their arrival."""
     offset, labels = 0, []
     for memory in kept:
@@ -130,19 +161,19 @@ def _together(kept: list[SyntheticSet], data: Dataset, seen: list[int]) -> Synth
 
 
 def _tested(
-    memory: SyntheticSet, part: Dataset, spec: ContinualSpec, seed: int, work: Work, tell: Any, share: float
+    memory: SyntheticSet, part: Dataset, spec: ContinualSpec, seed: int, work: Work, tell: Callable[[float], None]
 ) -> list[Tensor]:
     """For each class seen, whether each of its test images is recognised (0 or 1), by a network trained on memory."""
-    tell(share, "training on the memory.")
-    module = train_student(memory, part, spec.protocol, seed=seed, accel=work.accel)
-    device = next(module.parameters()).device
-    with torch.no_grad():
-        said = [module(memory.prepare(x.to(device))).argmax(1).cpu() for x in part.test_images.split(250)]
-    right = (torch.cat(said) == part.test_labels).double()
-    return [right[part.test_labels == c] for c in range(len(part.classes))]
+    module = finish(train_one(make_plan(memory, part, spec.protocol, None, work.accel), seed), tell)
+    found = []
+    for c in range(len(part.classes)):
+        own = part.test_images[part.test_labels == c]
+        order = torch.randperm(len(own), generator=torch.Generator().manual_seed(spec.seed))[: spec.tested]
+        found.append((said(module, memory.prepare, own[order]) == c).double())
+    return found
 
 
-def forgetting(groups: list[dict[str, Any]]) -> float:
+def forgetting(groups: list[Row]) -> float:
     """Of the rows (step, group, accuracy) of one course: how much of the best is lost in the end, over the groups but
     the last; 0 where there is only one."""
     last = max(row["step"] for row in groups)
@@ -153,20 +184,26 @@ def forgetting(groups: list[dict[str, Any]]) -> float:
     return sum(lost) / len(lost) if lost else 0.0
 
 
-def _summary(course: list[dict[str, Any]], groups: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    repeats, last = sorted({r["repeat"] for r in course}), max(r["step"] for r in course)
-    for kind in MEMORIES:
-        final = [
-            r["accuracy"] for repeat in repeats for r in course
-            if (r["repeat"], r["memory"], r["step"]) == (repeat, kind, last)
-        ]  # fmt: skip
-        lost = [forgetting([r for r in groups if (r["repeat"], r["memory"]) == (repeat, kind)]) for repeat in repeats]
-        for measure, values in (("accuracy", final), ("forgetting", lost)):
-            mean, low, high = mean_interval(values)
-            yield {"memory": kind, "measure": measure, "mean": mean, "low": low, "high": high, "repeats": len(values)}
+def _course(rows: list[Row]) -> list[dict[str, Any]]:
+    """Accuracy after each group, over repeats."""
+    out = []
+    for way in WAYS:
+        for step in sorted({row["step"] for row in rows}):
+            mine = [row for row in rows if (row["way"], row["step"]) == (way, step)]
+            mean, low, high = t_interval([row["accuracy"] for row in mine])
+            out.append({
+                "way": way, "step": step, "classes": mine[0]["classes"], "accuracy": mean,
+                "low": None if low is None else max(0.0, low), "high": None if high is None else min(1.0, high),
+                "repeats": len(mine),
+            })  # fmt: skip
+    return out
 
 
-def _headline(summary: list[dict[str, Any]]) -> str:
-    final = {row["memory"]: row["mean"] for row in summary if row["measure"] == "accuracy"}
-    told = ", ".join(f"{MEMORIES[kind].lower()} {100 * mean:.1f} %" for kind, mean in final.items())
-    return f"Accuracy on all classes in the end: {told}."
+def _headline(summary: list[Row], contrasts: list[Row]) -> str:
+    found = {(row["way"], row["measure"]): row for row in summary}
+    more = {row["contrast"]: row for row in contrasts if row["measure"] == "accuracy"}
+    return (
+        f"After the last group a network trained on the distilled memory knows all classes with "
+        f"{percent(found['distilled', 'accuracy'])}: {points(more['distilled - random'])} against random and "
+        f"{points(more['distilled - herding'])} against herded images."
+    )

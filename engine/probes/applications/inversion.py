@@ -1,13 +1,18 @@
 """Probe ``inversion``: an image is recovered from the gradient that it causes.
 
-Gradient matching moves synthetic images until they pull at a network as real ones do. With one real image and a shared
-gradient the same objective is an attack: min over x' of ‖∇θ ℓ(f(x'), y') − g‖² (Zhu, Liu & Han 2019, "Deep leakage from
-gradients", equation 4). The label need not be searched for: of the gradient of cross-entropy at the last layer's bias,
-softmax(z) − onehot(y), the entry of the true class alone is negative (Zhao, Mopuri & Bilen 2020, "iDLG", equation 3).
+Gradient matching (Zhao, Mopuri & Bilen 2021) moves synthetic images until they pull at a network as real ones do. With
+one real image and a gradient that was shared, the same objective is an attack: the image x' and the label y' with the
+smallest ‖∇θ ℓ(f(x'), y') - g‖² (Zhu, Liu & Han 2019, "Deep leakage from gradients"). The label need not be searched
+for: of the gradient of cross-entropy at the last layer's bias, softmax(z) - onehot(y), the entry of the true class
+alone is negative (Zhao, Mopuri & Bilen 2020, "iDLG: improved deep leakage from gradients").
+
+Where the gradient is the mean over several images of a class, what is found is no one's image any more: it is what
+gradient matching would make of them at this network, with one image per class.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,93 +23,138 @@ from torch import Tensor, nn
 
 from engine.accel import seeded
 from engine.data import load
+from engine.data.base import Dataset
 from engine.errors import Refused
+from engine.intervals import wilson
 from engine.networks import make_network
 from engine.probes.answerer import Work
 from engine.probes.applications.specs import InversionSpec
 from engine.probes.attribution.pictures import enlarged
 from engine.probes.desk import Answer
-from engine.probes.robustness.common import sheet
+from engine.probes.robustness.common import sheet, t_interval
 
-SHOWN = 10  # moments of the recovery in the picture
+MOMENTS = 10  # of the recovery in the picture
+LABELS = 200  # test images whose label is read off their gradient
 FITS = 1e-6  # squared distance, as a share of the gradient's squared norm, below which no other start is tried
+EXACT = 1e-9  # below which an attempt ends
+ALIKE = 0.8  # SSIM from which an image counts as recovered
 
 
 def answer(spec: InversionSpec, work: Work) -> Answer:
-    """See ``InversionSpec``. Facts: both labels, SSIM in [-1, 1] and mean squared error of pixels in [0, 1]."""
+    """See ``InversionSpec``. Tables ``images`` (a row for each that is sought: labels, SSIM in [-1, 1], mean squared
+    error of pixels in [0, 1]) and ``curve`` (of the first one's recovery, step by step)."""
     work.tell(0.0, f"Loading {spec.dataset}.")
     data = load(spec.dataset)
     if spec.image >= len(data.test_images):
         raise Refused(f"{data.title} has test images 0 to {len(data.test_images) - 1:,}; there is no {spec.image:,}.")
-    image, label = data.test_images[spec.image : spec.image + 1], int(data.test_labels[spec.image])
-    pixels = image.float() / 255
-    network = victim(spec.network, data.channels, data.size, len(data.classes), spec.seed)
-    shared = gradient_of(network, data.normalise(image), torch.tensor([label]))
-    if spec.noise:
-        shared = noisy(shared, spec.noise, spec.seed)
-    read = label_of(shared)
+    network = victim(spec.network, data.channels, data.size, len(data.classes), spec.seed).double()
+    prepare = in_space(data)
+    right, read_of = _labels_read(network, data, spec, prepare, work)
 
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
+    rows: list[dict[str, Any]] = []
+    originals, recovered, first = [], [], None
+    sought = range(spec.image, min(spec.image + spec.images, len(data.test_images)))
+    for number, index in enumerate(sought):
+        pixels, label = _behind(data, index, spec.behind)
+        shared = gradient_of(network, prepare(pixels), label.expand(len(pixels)))
+        shared = noisy(shared, spec.noise, spec.seed) if spec.noise else shared
+        read = label_of(shared)
 
-    def prepare(x: Tensor) -> Tensor:
-        return (x - mean) / std
+        def tell(fraction: float, distance: float, number: int = number) -> None:
+            said = f"Image {number + 1} of {len(sought)}: {100 * distance**0.5:.2g} % of the gradient is not explained."
+            work.tell(0.05 + 0.95 * (number + fraction) / len(sought), said)
 
-    def tell(start: int, fraction: float, distance: float) -> None:
-        said = f"Start {start + 1} of {spec.starts}: distance {distance:.2g} of the gradient."
-        work.tell((start + fraction) / spec.starts, said)
-
-    best: Recovery | None = None
-    for start in range(spec.starts):
-        found = invert(
-            network, shared, prepare, pixels.shape, len(data.classes),
-            label=read if spec.label == "read" else None, steps=spec.steps, seed=1000 * spec.seed + start,
-            tell=lambda fraction, distance, start=start: tell(start, fraction, distance),
-        )  # fmt: skip
-        if best is None or found.distances[-1] < best.distances[-1]:
-            best = found
-        if best.distances[-1] < FITS:
-            break
-    assert best is not None
-    recovered = best.images[-1]
-    likeness, error = float(ssim(recovered, pixels)), float((recovered - pixels).square().mean())
-    at = sorted({round(i * (len(best.images) - 1) / (SHOWN - 1)) for i in range(SHOWN)})
-    facts: dict[str, Any] = {
-        "label": data.classes[label],
-        "read": data.classes[read],
-        "fitted": data.classes[best.label],
-        "ssim": likeness,
-        "error": error,
-        "moments": [best.steps[i] for i in at],
-        "starts": start + 1,
-        "parameters": sum(g.numel() for g in shared),
-    }
+        found, starts = _best(network, shared, prepare, pixels[:1].shape, read, spec, len(data.classes), tell)
+        likeness = [float(ssim(found.images[-1], one[None])) for one in pixels]
+        nearest = max(range(len(pixels)), key=likeness.__getitem__)
+        rows.append(
+            {
+                "image": index,
+                "label": data.classes[int(label)],
+                "read": data.classes[read],
+                "fitted": data.classes[found.label],
+                "ssim": likeness[nearest],
+                "error": float((found.images[-1] - pixels[nearest]).square().mean()),
+                "distance": found.distances[-1],
+                "starts": starts,
+            }
+        )
+        originals.append(pixels[nearest])
+        recovered.append(found.images[-1][0])
+        first = first or (found, pixels)
+    assert first is not None
+    found, pixels = first
     curve = [
-        {
-            "step": step,
-            "distance": distance,
-            "error": float((x - pixels).square().mean()),
-            "ssim": float(ssim(x, pixels)),
-        }
-        for step, distance, x in zip(best.steps, best.distances, best.images, strict=True)
+        {"step": step, "distance": distance, "ssim": max(float(ssim(x, one[None])) for one in pixels)}
+        for step, distance, x in zip(found.steps, found.distances, found.images, strict=True)
     ]
-    scale = enlarged(data.size, 96)
+    at = sorted({round(i * (len(found.images) - 1) / (MOMENTS - 1)) for i in range(MOMENTS)})
+    scale = enlarged(data.size, 64)
     images = {
-        "original": work.picture("original", sheet([[pixels[0]]]), scale),
-        "recovered": work.picture("recovered", sheet([[recovered[0]]]), scale),
-        "course": work.picture("course", sheet([[best.images[i][0] for i in at]]), scale),
+        "recovered": work.picture("recovered", sheet([originals, recovered]), scale),
+        "course": work.picture("course", sheet([[found.images[i][0] for i in at]]), scale),
     }
-    return Answer({"curve": curve}, facts, images)
+    alike = sum(row["ssim"] >= ALIKE for row in rows)
+    low, high = wilson(right, read_of)
+    facts: dict[str, Any] = {
+        "labels_right": right,
+        "labels": read_of,
+        "labels_low": low,
+        "labels_high": high,
+        "alike": alike,
+        "alike_from": ALIKE,
+        "moments": [found.steps[i] for i in at],
+        "indices": [row["image"] for row in rows],
+        "values": sum(g.numel() for g in shared),
+        "behind": spec.behind,
+        "headline": _headline(spec, rows, right, read_of),
+    }
+    return Answer({"images": rows, "curve": curve}, facts, images, tuple(_notes(spec)))
 
 
-@dataclass(frozen=True)
-class Recovery:
-    """The course of one attempt: step by step the images (1, C, H, W) in [0, 1] and the squared distance of the
-    gradients as a share of the shared one's squared norm; ``label`` at the end."""
+def _headline(spec: InversionSpec, rows: list[dict[str, Any]], right: int, read_of: int) -> str:
+    low, high = (100 * (bound or 0) for bound in wilson(right, read_of))
+    labels = f"The gradient gives the label of {right} of {read_of} test images away (95 %: {low:.1f} to {high:.1f} %)"
+    if len(rows) == 1:
+        return f"{labels}; this image is recovered with an SSIM of {rows[0]['ssim']:.2f}, 1 being the image itself."
+    alike = sum(row["ssim"] >= ALIKE for row in rows)
+    mean, low_mean, high_mean = t_interval([row["ssim"] for row in rows])
+    low, high = (100 * (bound or 0) for bound in wilson(alike, len(rows)))
+    span = "" if low_mean is None or high_mean is None else f", 95 %: {low_mean:.2f} to {min(1.0, high_mean):.2f}"
+    return (
+        f"{labels}, and {alike} of {len(rows)} images (95 %: {low:.0f} to {high:.0f} %) with an SSIM of at least "
+        f"{ALIKE:g} (mean {mean:.2f}{span})."
+    )
 
-    steps: list[int]
-    images: list[Tensor]
-    distances: list[float]
-    label: int
+
+def _notes(spec: InversionSpec) -> list[str]:
+    notes = [
+        "The network has its initial weights, and the gradient is that of a single step: later in training, with "
+        "larger batches or with noise, an image is harder to recover."
+    ]
+    if spec.behind > 1:
+        notes.append(
+            f"The gradient is the mean over {spec.behind} images of one class, as many as there are; SSIM is that to "
+            "the most similar of them."
+        )
+    return notes
+
+
+# ---- what is shared -------------------------------------------------------------------------------------------------
+
+
+def in_space(data: Dataset) -> Callable[[Tensor], Tensor]:
+    """Pixels in [0, 1] into the network's space, in double precision."""
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (data.mean, data.std))
+    return lambda x: (x - mean) / std
+
+
+def _behind(data: Dataset, index: int, count: int) -> tuple[Tensor, Tensor]:
+    """Pixels (N, C, H, W) in [0, 1] of a test image and of the next ones of its class, and that class."""
+    label = data.test_labels[index]
+    others = torch.nonzero(data.test_labels == label).flatten()
+    order = torch.cat([others[others >= index], others[others < index]])[:count]
+    return data.test_images[order].double() / 255, label
 
 
 def victim(name: str, channels: int, size: int, classes: int, seed: int) -> nn.Module:
@@ -112,7 +162,7 @@ def victim(name: str, channels: int, size: int, classes: int, seed: int) -> nn.M
     if name != "lenet-sigmoid":
         return make_network(name, channels, size, classes, width=32, seed=seed)
     with seeded(seed):
-        side = -(-size // 4)
+        side = math.ceil(math.ceil(size / 2) / 2)
         network = nn.Sequential(
             nn.Conv2d(channels, 12, 5, padding=2, stride=2), nn.Sigmoid(),
             nn.Conv2d(12, 12, 5, padding=2, stride=2), nn.Sigmoid(),
@@ -134,12 +184,61 @@ def noisy(gradient: list[Tensor], strength: float, seed: int) -> list[Tensor]:
     """The gradient with noise of ``strength`` times its root mean square."""
     generator = torch.Generator().manual_seed(seed)
     size = torch.cat([g.flatten() for g in gradient]).square().mean().sqrt()
-    return [g + strength * size * torch.randn(g.shape, generator=generator) for g in gradient]
+    return [g + strength * size * torch.randn(g.shape, generator=generator).to(g) for g in gradient]
+
+
+# ---- what is read and found -----------------------------------------------------------------------------------------
 
 
 def label_of(gradient: list[Tensor]) -> int:
     """The class of the one image behind a gradient, whose last entry is that of the last layer's bias (iDLG)."""
     return int(gradient[-1].argmin())
+
+
+def _labels_read(
+    network: nn.Module, data: Dataset, spec: InversionSpec, prepare: Callable[[Tensor], Tensor], work: Work
+) -> tuple[int, int]:
+    """Of how many test images the label is read rightly, and of how many it is read."""
+    indices = range(spec.image, min(spec.image + LABELS, len(data.test_images)))
+    right = 0
+    for number, index in enumerate(indices):
+        work.tell(0.05 * number / len(indices), "Reading labels.")
+        pixels, label = _behind(data, index, spec.behind)
+        shared = gradient_of(network, prepare(pixels), label.expand(len(pixels)))
+        shared = noisy(shared, spec.noise, spec.seed + index) if spec.noise else shared
+        right += label_of(shared) == int(label)
+    return right, len(indices)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """The course of one attempt: step by step the images (1, C, H, W) in [0, 1] and the squared distance of the
+    gradients as a share of the shared one's squared norm; ``label`` at the end."""
+
+    steps: list[int]
+    images: list[Tensor]
+    distances: list[float]
+    label: int
+
+
+def _best(
+    network: nn.Module, shared: list[Tensor], prepare: Callable[[Tensor], Tensor], shape: tuple[int, ...], read: int,
+    spec: InversionSpec, classes: int, tell: Callable[[float, float], None],
+) -> tuple[Recovery, int]:  # fmt: skip
+    """The attempt that comes closest to the shared gradient, and how many there were."""
+    best: Recovery | None = None
+    for start in range(spec.starts):
+        found = invert(
+            network, shared, prepare, shape, classes,
+            label=read if spec.label == "read" else None, steps=spec.steps, seed=1000 * spec.seed + start,
+            tell=lambda fraction, distance, start=start: tell((start + fraction) / spec.starts, distance),
+        )  # fmt: skip
+        if best is None or found.distances[-1] < best.distances[-1]:
+            best = found
+        if best.distances[-1] < FITS:
+            break
+    assert best is not None
+    return best, start + 1
 
 
 def invert(
@@ -157,14 +256,18 @@ def invert(
     """An image (1, C, H, W) in [0, 1] whose gradient is the shared one, from a random start, by L-BFGS.
 
     ``prepare`` brings pixels in [0, 1] into the network's space. ``label`` None: fitted as well, as the softmax of
-    free numbers. Ends early where the objective is no number any more, with what was best until then.
+    free numbers. Ends early where the objective is no number any more, with what was best until then. Raises
+    ``Refused`` where it never was one.
     """
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(shape, generator=generator).requires_grad_()
-    free = torch.randn((1, classes), generator=generator).requires_grad_()
+    x = torch.randn(shape, generator=generator).to(shared[0]).requires_grad_()
+    free = torch.randn((1, classes), generator=generator).to(shared[0]).requires_grad_()
     whole = sum(g.square().sum() for g in shared)
     fixed = None if label is None else torch.tensor([label])
-    optimiser = torch.optim.LBFGS([x] if fixed is not None else [x, free], lr=1.0)
+    # In units of the gradient's norm the slope is small near the end: the attempt itself says when it has come there.
+    optimiser = torch.optim.LBFGS(
+        [x] if fixed is not None else [x, free], lr=1.0, tolerance_grad=0.0, tolerance_change=0.0
+    )
 
     def objective() -> Tensor:
         targets = fixed if fixed is not None else free.softmax(1)
@@ -183,11 +286,11 @@ def invert(
         distance = float(objective().detach())
         if not distance < float("inf"):
             break
-        if distance < lowest or step == 0:
+        if distance < lowest:
             lowest = distance
             seen.append((step, x.detach().clamp(0, 1).clone(), distance))
         tell(step / steps, lowest)
-        if lowest < FITS / 1000:
+        if lowest < EXACT or step == steps:
             break
         optimiser.step(closure)
     if not seen:

@@ -11,7 +11,9 @@ _HOME = "engine.probes.applications"
 
 
 def _dataset() -> Any:
-    return field("mnist", "Dataset", "ds", "A dataset id, or folder:PATH for images of your own.", max_length=500)
+    return field(
+        "digits", "Dataset", "ds", "A dataset id, or folder:PATH for images of your own.", min_length=1, max_length=500
+    )
 
 
 def _seed() -> Any:
@@ -22,19 +24,30 @@ class InversionSpec(Frozen):
     """Gradient inversion: the gradient of one image gives the image away."""
 
     dataset: str = _dataset()
-    image: int = field(0, "Image", "i", "Which of the dataset's test images is to be recovered.", ge=0, le=100_000)
+    image: int = field(
+        0, "First image", "i", "The first of the dataset's test images to be recovered.", ge=0, le=100_000
+    )
+    images: int = field(5, "Images", "k", "How many of them, from the first one on.", ge=1, le=50)
     network: Literal["lenet-sigmoid", "convnet"] = field(
         "lenet-sigmoid",
         "Network",
         "net",
-        "Whose gradient is shared: the LeNet with sigmoids that DLG attacks, or a ConvNet with ReLUs, which gives less "
-        "away.",
+        "Whose gradient is shared: the LeNet with sigmoids that DLG attacks, or a ConvNet with ReLUs.",
     )
     label: Literal["read", "fitted"] = field(
         "read",
         "Label",
         "lab",
         "read: from the sign of the last layer's gradient, exactly (iDLG). fitted: together with the image (DLG).",
+    )
+    behind: int = field(
+        1,
+        "Images behind it",
+        "b",
+        "Images of one class whose mean gradient is shared. With many of them the attack becomes gradient matching, "
+        "and what is found is a distilled image.",
+        ge=1,
+        le=64,
     )
     noise: float = field(
         0.0,
@@ -44,9 +57,9 @@ class InversionSpec(Frozen):
         ge=0,
         le=10,
     )
-    steps: int = field(200, "Steps", "n", "Steps of L-BFGS, of up to 20 evaluations each.", ge=5, le=2000)
+    steps: int = field(100, "Steps", "n", "Steps of L-BFGS, of up to 20 evaluations each.", True, ge=5, le=2000)
     starts: int = field(
-        3, "Starts", "st", "Random images to start from, one after another until one fits.", ge=1, le=20
+        3, "Starts", "st", "Random images to start from, one after another until one fits.", True, ge=1, le=20
     )
     seed: int = _seed()
 
@@ -57,12 +70,15 @@ class ContinualSpec(Frozen):
     dataset: str = _dataset()
     ipc: int = field(10, "Images per class", "ipc", "Images that are kept of each class.", ge=1, le=50)
     per_step: int = field(2, "Classes at a time", "k", "Classes that arrive together.", ge=1, le=50)
-    steps: int = field(300, "Distilling steps", "n", "Steps of distribution matching for each group.", ge=1, le=10_000)
     repeats: int = field(3, "Repeats", "r", "Orders of the classes, each with memories of its own.", ge=1, le=20)
+    steps: int = field(
+        200, "Distilling steps", "n", "Steps of distribution matching for each group.", True, ge=1, le=10_000
+    )
     protocol: Literal["quick", "dc", "dsa"] = field(
         "quick", "Protocol", "p", "How the networks are trained on the memory.", True
     )
     width: int = field(64, "Network width", "w", "Channels of each layer while distilling.", True, ge=8, le=128)
+    tested: int = field(200, "Test images", "te", "Test images of each class, at most.", True, ge=10, le=10_000)
     seed: int = _seed()
 
 
@@ -88,7 +104,7 @@ class PoisoningSpec(Frozen):
         "they were not made with.",
     )
     ipc: int = field(10, "Images per class", "ipc", "Distilled images per class in the one step.", ge=1, le=50)
-    steps: int = field(300, "Distilling steps", "n", "Updates of the images.", ge=1, le=20_000)
+    steps: int = field(300, "Distilling steps", "n", "Updates of the images.", True, ge=1, le=20_000)
     networks: int = field(5, "Networks", "st", "Networks attacked where the weights are unknown.", True, ge=2, le=50)
     source_steps: int = _source_steps()
     pool: int = _pool()
@@ -98,11 +114,13 @@ class PoisoningSpec(Frozen):
 class AdaptationSpec(Frozen):
     """Adaptation: networks trained on one dataset learn another from a few distilled images."""
 
-    source: str = field("mnist", "Source", "from", "The dataset that networks know.", max_length=500)
-    dataset: str = field("digits", "Target", "ds", "The dataset to adapt to, of as many classes.", max_length=500)
+    source: str = field("mnist", "From", "from", "The dataset that the networks know.", min_length=1, max_length=500)
+    dataset: str = field(
+        "digits", "To", "ds", "The dataset to adapt to, with as many classes.", min_length=1, max_length=500
+    )
     ipc: int = field(1, "Images per class", "ipc", "Distilled, and real, images per class.", ge=1, le=50)
     descents: int = field(5, "Steps of descent", "d", "Steps of gradient descent on the images.", ge=1, le=50)
-    steps: int = field(300, "Distilling steps", "n", "Updates of the images.", ge=1, le=20_000)
+    steps: int = field(300, "Distilling steps", "n", "Updates of the images.", True, ge=1, le=20_000)
     networks: int = field(5, "Networks", "st", "Networks to adapt, none of them distilled with.", True, ge=2, le=50)
     source_steps: int = _source_steps()
     pool: int = _pool()
@@ -121,11 +139,16 @@ class MembershipSpec(Frozen):
         10, "Images per class", "ipc", "Images per class of the random and the distilled set.", ge=1, le=50
     )
     members: int = field(
-        100, "Members per class", "m", "Real images per class that sets are made of; as many others are not.", ge=10,
+        60, "Members per class", "m", "Real images per class that sets are made of; as many others are not.", ge=10,
         le=2000,
     )  # fmt: skip
-    steps: int = field(300, "Distilling steps", "n", "Steps of distribution matching, from noise.", ge=1, le=10_000)
     repeats: int = field(3, "Repeats", "r", "Splits into members and others.", ge=1, le=20)
+    steps: int = field(
+        300, "Distilling steps", "n", "Steps of distribution matching, from noise.", True, ge=1, le=10_000
+    )
+    training: int = field(
+        400, "Training on all members", "tr", "Steps of training of a student of all members.", True, ge=10, le=20_000
+    )
     seed: int = _seed()
 
 
@@ -138,13 +161,13 @@ class OwnershipSpec(Frozen):
         "Suspects",
         "st",
         "Ids of trained students, separated by commas; “python -m engine student list” shows them.",
-        min_length=1,
         max_length=2000,
     )
+    trials: int = field(5, "Students of the set", "tr", "Students trained here from the set.", ge=1, le=50)
     references: int = field(
         8, "References", "ref", "Networks trained on random real images, which cannot have seen the set.", ge=3, le=50
     )
-    protocol: Literal["quick", "dc", "dsa"] = field("quick", "Protocol", "p", "How references are trained.", True)
+    protocol: Literal["quick", "dc", "dsa"] = field("quick", "Protocol", "p", "How they are trained.", True)
     seed: int = _seed()
 
 
@@ -155,10 +178,11 @@ class SearchSpec(Frozen):
     grid: Literal["small", "large"] = field(
         "small", "Grid", "g", "small: 8 ConvNets of two widths, depths and norms. large: 36 of them."
     )
-    steps: int = field(400, "Real training", "n", "Steps of 128 real images of the full training.", ge=10, le=20_000)
+    steps: int = field(400, "Full training", "n", "Steps of training on all images.", ge=10, le=20_000)
     protocol: Literal["quick", "dc", "dsa"] = field(
         "quick", "Protocol", "p", "How students of the set are trained.", True
     )
+    tested: int = field(2000, "Test images", "te", "Test images, at most.", True, ge=50, le=100_000)
     seed: int = _seed()
 
 
@@ -172,20 +196,18 @@ class DataFreeSpec(Frozen):
     source: str = field(
         "", "Beside it", "src", "A run id or saved set, whose students are shown beside the others.", max_length=1000
     )
-    ways: str = field(
-        "impressions,noise,other,generator",
-        "Ways",
-        "w",
-        "Separated by commas: impressions (images that the teacher answers as data), noise, other (another dataset), "
-        "generator (a network that looks for disagreement).",
-        max_length=100,
+    other: str = field(
+        "shapes", "Other dataset", "od", "Where the arbitrary real images come from.", min_length=1, max_length=500
     )
-    other: str = field("shapes", "Other dataset", "od", "The dataset that “other” takes images of.", max_length=500)
     images: int = field(20, "Images per class", "n", "Images made per class.", ge=1, le=500)
-    students: int = field(2, "Students", "st", "Students of each way.", ge=1, le=10)
+    students: int = field(3, "Students", "st", "Students of each way.", ge=1, le=10)
+    temperature: float = field(
+        20.0, "Temperature", "T", "Divides the logits of teacher and student while one learns from the other.", True,
+        ge=1, le=100,
+    )  # fmt: skip
     steps: int = field(150, "Steps for impressions", "is", "Gradient steps on the impressions.", True, ge=10, le=5000)
+    learning: int = field(300, "Training", "ls", "Steps of training of each student.", True, ge=10, le=10_000)
     rounds: int = field(150, "Rounds of the duel", "ro", "Rounds of generator and student.", True, ge=10, le=10_000)
-    long: bool = field(False, "Longer training", "long", "Train students by the DC protocol, not the quick one.", True)
     seed: int = _seed()
 
 
