@@ -8,7 +8,9 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.helpers import Server, evaluation, go, keep_student, seed_run
 
-PATHS = ("/", "/distil", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness", "/terms")
+PATHS = (
+    "/", "/distil", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness", "/applications", "/terms",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def test_nothing_keeps_people_from_using_a_page(
     page: Page, server: Server, students: str, path: str, scheme: str
 ) -> None:
     page.emulate_media(color_scheme=scheme)
-    bare = ("/", "/distil", "/compare", "/data", "/terms")
+    bare = ("/", "/distil", "/compare", "/data", "/applications", "/terms")
     here = {} if path in bare else {"dataset": "digits", "students": students}
     go(page, server, path, **here, **({"m": "saliency"} if path == "/attribution" else {}))
     if path == "/attribution":

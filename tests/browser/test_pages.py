@@ -5,7 +5,9 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.helpers import Server, evaluation, go, loaded_torch, overflow, seed_run, until
 
-PATHS = ("/", "/distil", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness", "/terms")
+PATHS = (
+    "/", "/distil", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness", "/applications", "/terms",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,6 +51,8 @@ def test_every_page_fits_and_has_one_heading(page: Page, server: Server, path: s
         "/attribution?dataset=nothing&students=../..,b,,&method=magic&index=-1",
         "/bias?dataset=nothing&students=a,b&view=none",
         "/robustness?dataset=nothing&students=../..&section=none",
+        "/applications?ds=nothing&section=none&i=-1",
+        "/applications?section=search&src=../..",
     ],
 )
 def test_a_broken_link_does_not_break_the_page(page: Page, server: Server, address: str) -> None:

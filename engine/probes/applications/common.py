@@ -144,7 +144,7 @@ def descend(network: nn.Module, images: Tensor, labels: Tensor, rates: list[floa
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         with torch.no_grad():
             for parameter, gradient in zip(network.parameters(), gradients, strict=True):
-                parameter -= rate * gradient
+                parameter.sub_(rate * gradient)
     return network
 
 

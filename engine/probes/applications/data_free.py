@@ -77,6 +77,7 @@ def answer(spec: DataFreeSpec, work: Work) -> Answer:
     rows: list[Row] = []
     images: dict[str, str] = {}
     ways = [way for way in WAYS if way != "set" or named is not None]
+    prepare: Callable[[Tensor], Tensor]
     for number, way in enumerate(ways):
         for student in range(spec.students):
 
@@ -101,6 +102,7 @@ def answer(spec: DataFreeSpec, work: Work) -> Answer:
     facts = {
         "ways": {way: WAYS[way] for way in ways},
         "kinds": KINDS,
+        "shown": list(data.classes),
         "teacher": teacher.name,
         "teacher_accuracy": teacher.facts.get("accuracy"),
         "chance": 1 / len(data.classes),

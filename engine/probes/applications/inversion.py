@@ -228,10 +228,13 @@ def _best(
     """The attempt that comes closest to the shared gradient, and how many there were."""
     best: Recovery | None = None
     for start in range(spec.starts):
+
+        def told(fraction: float, distance: float, start: int = start) -> None:
+            tell((start + fraction) / spec.starts, distance)
+
         found = invert(
-            network, shared, prepare, shape, classes,
-            label=read if spec.label == "read" else None, steps=spec.steps, seed=1000 * spec.seed + start,
-            tell=lambda fraction, distance, start=start: tell((start + fraction) / spec.starts, distance),
+            network, shared, prepare, shape, classes, label=read if spec.label == "read" else None, steps=spec.steps,
+            seed=1000 * spec.seed + start, tell=told,
         )  # fmt: skip
         if best is None or found.distances[-1] < best.distances[-1]:
             best = found
