@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from engine.data import load
 from engine.probes.answerer import work_out
-from engine.probes.applications.inversion import ALIKE, gradient_of, in_space, invert, label_of, ssim, victim
+from engine.probes.applications.inversion import ALIKE, gradient_of, invert, label_of, scale_of, ssim, victim
 from engine.probes.applications.specs import InversionSpec
 from engine.probes.desk import Desk
 from engine.runs.store import Store
@@ -48,7 +48,8 @@ def test_what_is_minimised_is_the_squared_distance_of_the_gradients():
     network = victim("lenet-sigmoid", 1, 12, 3, 0).double()
     image, label = torch.rand(1, 1, 12, 12, dtype=torch.float64), torch.tensor([1])
     shared = gradient_of(network, image, label)
-    found = invert(network, shared, lambda x: x, image.shape, 3, label=1, steps=1, seed=5)
+    scale = torch.tensor(0.2).double().view(1, 1, 1), torch.tensor(0.3).double().view(1, 1, 1)
+    found = invert(network, shared, scale, image.shape, 3, label=1, steps=1, seed=5)
     guess = torch.randn(1, 1, 12, 12, generator=torch.Generator().manual_seed(5)).double()
     network.zero_grad()
     (-torch.log_softmax(network(guess), 1)[0, 1]).backward()
@@ -56,6 +57,7 @@ def test_what_is_minimised_is_the_squared_distance_of_the_gradients():
     theirs = torch.cat([g.flatten() for g in shared])
     wanted = float((ours - theirs).square().sum() / theirs.square().sum())
     assert found.distances[0] == pytest.approx(wanted, rel=1e-9)
+    assert torch.allclose(found.images[0], (0.3 * guess + 0.2).clamp(0, 1))
 
 
 def test_ssim_is_one_for_equal_images_and_matches_the_formula():
@@ -74,8 +76,8 @@ def test_ssim_is_one_for_equal_images_and_matches_the_formula():
 
 def test_pixels_are_brought_onto_the_scale_of_the_dataset():
     data = load("shapes")
-    images = data.test_images[:2]
-    assert torch.allclose(in_space(data)(images.double() / 255).float(), data.normalise(images), atol=1e-6)
+    images, (mean, std) = data.test_images[:2], scale_of(data)
+    assert torch.allclose(((images.double() / 255 - mean) / std).float(), data.normalise(images), atol=1e-6)
 
 
 @pytest.mark.slow

@@ -36,7 +36,8 @@ from engine.probes.robustness.common import sheet, t_interval
 MOMENTS = 10  # of the recovery in the picture
 LABELS = 200  # test images whose label is read off their gradient
 FITS = 1e-6  # squared distance, as a share of the gradient's squared norm, below which no other start is tried
-EXACT = 1e-9  # below which an attempt ends
+EXACT = 1e-7  # below which an attempt ends
+PATIENCE = 3  # steps without a hundredth less, after which it ends, too
 ALIKE = 0.8  # SSIM from which an image counts as recovered
 
 
@@ -48,29 +49,40 @@ def answer(spec: InversionSpec, work: Work) -> Answer:
     if spec.image >= len(data.test_images):
         raise Refused(f"{data.title} has test images 0 to {len(data.test_images) - 1:,}; there is no {spec.image:,}.")
     network = victim(spec.network, data.channels, data.size, len(data.classes), spec.seed).double()
-    prepare = in_space(data)
-    right, read_of = _labels_read(network, data, spec, prepare, work)
+    mean, std = scale_of(data)
+
+    def shared_of(index: int, seed: int) -> tuple[list[Tensor], Tensor, int]:
+        """The gradient that is shared of a test image, the pixels behind it, and their class."""
+        pixels, label = _behind(data, index, spec.behind)
+        gradient = gradient_of(network, (pixels - mean) / std, label.expand(len(pixels)))
+        return noisy(gradient, spec.noise, seed) if spec.noise else gradient, pixels, int(label)
+
+    labels = range(spec.image, min(spec.image + LABELS, len(data.test_images)))
+    right = 0
+    for number, index in enumerate(labels):
+        work.tell(0.05 * number / len(labels), "Reading labels.")
+        gradient, _, label = shared_of(index, spec.seed + index)
+        right += label_of(gradient) == label
+    read_of = len(labels)
 
     rows: list[dict[str, Any]] = []
     originals, recovered, first = [], [], None
     sought = range(spec.image, min(spec.image + spec.images, len(data.test_images)))
     for number, index in enumerate(sought):
-        pixels, label = _behind(data, index, spec.behind)
-        shared = gradient_of(network, prepare(pixels), label.expand(len(pixels)))
-        shared = noisy(shared, spec.noise, spec.seed) if spec.noise else shared
+        shared, pixels, label = shared_of(index, spec.seed + index)
         read = label_of(shared)
 
         def tell(fraction: float, distance: float, number: int = number) -> None:
             said = f"Image {number + 1} of {len(sought)}: {100 * distance**0.5:.2g} % of the gradient is not explained."
             work.tell(0.05 + 0.95 * (number + fraction) / len(sought), said)
 
-        found, starts = _best(network, shared, prepare, pixels[:1].shape, read, spec, len(data.classes), tell)
+        found, starts = _best(network, shared, (mean, std), pixels[:1].shape, read, spec, len(data.classes), tell)
         likeness = [float(ssim(found.images[-1], one[None])) for one in pixels]
         nearest = max(range(len(pixels)), key=likeness.__getitem__)
         rows.append(
             {
                 "image": index,
-                "label": data.classes[int(label)],
+                "label": data.classes[label],
                 "read": data.classes[read],
                 "fitted": data.classes[found.label],
                 "ssim": likeness[nearest],
@@ -143,10 +155,10 @@ def _notes(spec: InversionSpec) -> list[str]:
 # ---- what is shared -------------------------------------------------------------------------------------------------
 
 
-def in_space(data: Dataset) -> Callable[[Tensor], Tensor]:
-    """Pixels in [0, 1] into the network's space, in double precision."""
+def scale_of(data: Dataset) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (C, 1, 1) of the dataset's pixels in [0, 1], in double precision."""
     mean, std = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (data.mean, data.std))
-    return lambda x: (x - mean) / std
+    return mean, std
 
 
 def _behind(data: Dataset, index: int, count: int) -> tuple[Tensor, Tensor]:
@@ -195,21 +207,6 @@ def label_of(gradient: list[Tensor]) -> int:
     return int(gradient[-1].argmin())
 
 
-def _labels_read(
-    network: nn.Module, data: Dataset, spec: InversionSpec, prepare: Callable[[Tensor], Tensor], work: Work
-) -> tuple[int, int]:
-    """Of how many test images the label is read rightly, and of how many it is read."""
-    indices = range(spec.image, min(spec.image + LABELS, len(data.test_images)))
-    right = 0
-    for number, index in enumerate(indices):
-        work.tell(0.05 * number / len(indices), "Reading labels.")
-        pixels, label = _behind(data, index, spec.behind)
-        shared = gradient_of(network, prepare(pixels), label.expand(len(pixels)))
-        shared = noisy(shared, spec.noise, spec.seed + index) if spec.noise else shared
-        right += label_of(shared) == int(label)
-    return right, len(indices)
-
-
 @dataclass(frozen=True)
 class Recovery:
     """The course of one attempt: step by step the images (1, C, H, W) in [0, 1] and the squared distance of the
@@ -222,7 +219,7 @@ class Recovery:
 
 
 def _best(
-    network: nn.Module, shared: list[Tensor], prepare: Callable[[Tensor], Tensor], shape: tuple[int, ...], read: int,
+    network: nn.Module, shared: list[Tensor], scale: tuple[Tensor, Tensor], shape: tuple[int, ...], read: int,
     spec: InversionSpec, classes: int, tell: Callable[[float, float], None],
 ) -> tuple[Recovery, int]:  # fmt: skip
     """The attempt that comes closest to the shared gradient, and how many there were."""
@@ -233,7 +230,7 @@ def _best(
             tell((start + fraction) / spec.starts, distance)
 
         found = invert(
-            network, shared, prepare, shape, classes, label=read if spec.label == "read" else None, steps=spec.steps,
+            network, shared, scale, shape, classes, label=read if spec.label == "read" else None, steps=spec.steps,
             seed=1000 * spec.seed + start, tell=told,
         )  # fmt: skip
         if best is None or found.distances[-1] < best.distances[-1]:
@@ -247,7 +244,7 @@ def _best(
 def invert(
     network: nn.Module,
     shared: list[Tensor],
-    prepare: Callable[[Tensor], Tensor],
+    scale: tuple[Tensor, Tensor],
     shape: tuple[int, ...],
     classes: int,
     *,
@@ -258,9 +255,9 @@ def invert(
 ) -> Recovery:
     """An image (1, C, H, W) in [0, 1] whose gradient is the shared one, from a random start, by L-BFGS.
 
-    ``prepare`` brings pixels in [0, 1] into the network's space. ``label`` None: fitted as well, as the softmax of
-    free numbers. Ends early where the objective is no number any more, with what was best until then. Raises
-    ``Refused`` where it never was one.
+    ``scale``: mean and deviation of pixels; images of that scale are sought, from normal noise. ``label`` None: fitted
+    as well, as the softmax of free numbers. Ends early where nothing changes any more or the objective is no number,
+    with what was best until then. Raises ``Refused`` where it never was one.
     """
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=generator).to(shared[0]).requires_grad_()
@@ -274,7 +271,7 @@ def invert(
 
     def objective() -> Tensor:
         targets = fixed if fixed is not None else free.softmax(1)
-        ours = gradient_of(network, prepare(x), targets, graph=True)
+        ours = gradient_of(network, x, targets, graph=True)
         return sum(((a - b).square().sum() for a, b in zip(ours, shared, strict=True)), torch.zeros(())) / whole
 
     def closure() -> Tensor:
@@ -284,16 +281,18 @@ def invert(
         return loss
 
     seen: list[tuple[int, Tensor, float]] = []
-    lowest = float("inf")
+    lowest, stuck = float("inf"), 0
+    mean, std = scale
     for step in range(steps + 1):
         distance = float(objective().detach())
         if not distance < float("inf"):
             break
+        stuck = 0 if distance < 0.99 * lowest else stuck + 1
         if distance < lowest:
             lowest = distance
-            seen.append((step, x.detach().clamp(0, 1).clone(), distance))
+            seen.append((step, (x.detach() * std + mean).clamp(0, 1), distance))
         tell(step / steps, lowest)
-        if lowest < EXACT or step == steps:
+        if lowest < EXACT or step == steps or stuck == PATIENCE:
             break
         optimiser.step(closure)
     if not seen:
