@@ -52,7 +52,7 @@ def test_every_page_fits_and_has_one_heading(page: Page, server: Server, path: s
         "/bias?dataset=nothing&students=a,b&view=none",
         "/robustness?dataset=nothing&students=../..&section=none",
         "/applications?ds=nothing&section=none&i=-1",
-        "/applications?section=search&src=../..",
+        "/applications?section=inversion&ds=folder:",
     ],
 )
 def test_a_broken_link_does_not_break_the_page(page: Page, server: Server, address: str) -> None:

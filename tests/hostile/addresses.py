@@ -159,12 +159,6 @@ PAGES = [
     *page("robustness", "", *each("severity", "9"), *each("of", "\0", section="subgroups")),
     *page("applications", "There is no section", *each("section", "<script>\0", "x" * 5000)),
     *page("applications", "asked for", *each("n", "9" * 5000), *each("no", "nan"), *each("net", "../x")),
-    *page(
-        "applications", "asked for", *each("a", "-1", "1e9", section="poisoning"), *each("ipc", "", section="continual")
-    ),
     *page("applications", "must be|press the button", *each("ds", "x" * 600, PICTURE, "folder:a\0b")),
-    *page("applications", "must be|press the button", *each("src", "../../etc/passwd", "x" * 5000, section="search")),
-    *page("applications", "press the button", *each("st", ",".join(["f"] * 800), section="ownership", src=RUN)),
-    *page("applications", "must be|press the button", *each("te", "<script>", "x" * 500, section="data-free")),
 ]
 CASES = [*LINKS, *PAGES]

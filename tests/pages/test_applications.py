@@ -18,9 +18,9 @@ from engine.probes.applications import (
     data_free,
     membership,
     ownership,
-    poisoning,
     search,
 )
+from engine.probes.applications.specs import PREPARED
 from engine.probes.desk import Desk
 from engine.probes.specs import PROBES
 from engine.runs.store import Store
@@ -42,6 +42,13 @@ SMALL = {
     "ownership": {"source": SET, "students": STUDENT, "trials": 2, "references": 3},
 }  # fmt: skip
 FIGURES = {"continual": 3, "poisoning": 2, "membership": 2}  # others have one
+
+
+@pytest.fixture(autouse=True)
+def all_asked(monkeypatch):
+    """Those are asked, too, that pages and the command line do not ask yet."""
+    for probe in PREPARED:
+        monkeypatch.setitem(PROBES, probe.id, probe)
 
 
 @pytest.fixture
@@ -86,11 +93,11 @@ def untrained(monkeypatch):
     real = make_baseline
     monkeypatch.setattr(adaptation, "make_baseline", lambda kind, *rest, **more: real("random", *rest, **more))
     monkeypatch.setattr(membership, "fit", lambda *_, **__: make_network("convnet", 1, 16, 10, 8))
+    monkeypatch.setitem(search.GRIDS, "small", [(8, depth, "none") for depth in (1, 2, 3)])
     monkeypatch.setattr(data_free, "listened", kept)
     monkeypatch.setattr(
         data_free, "adversarial", lambda teacher, data, *_: (kept(), data.train_images[:50])
     )  # fmt: skip
-    assert poisoning.RATES
 
 
 def opened(section, values):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from engine.cli import main
 from engine.data import load
 from engine.probes.answerer import work_out
 from engine.probes.applications.inversion import ALIKE, gradient_of, invert, label_of, scale_of, ssim, victim
@@ -101,3 +104,13 @@ def test_the_mean_gradient_of_many_images_gives_none_of_them_away(home):
 
 def test_an_image_that_is_not_there_is_refused(home):
     assert "no 9,999" in asked(home, image=9999)
+
+
+def test_the_command_line_says_what_was_found(home, capsys):
+    given = ["--dataset", "digits", "--images", "1", "--steps", "5", "--starts", "1"]
+    assert main(["probe", "inversion", *given, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["facts"]["labels_right"] == found["facts"]["labels"] == 200
+    assert found["tables"]["images"][0]["ssim"] <= 1
+    assert main(["probe", "inversion", *given]) == 0
+    assert found["facts"]["headline"] in capsys.readouterr().out
