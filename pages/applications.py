@@ -169,8 +169,9 @@ def settings(section: str, where: Store) -> bool:
         with st.expander("More settings"):
             _pairs(section, [row for row in rows(section) if row.advanced], values, where, 4)
         return st.form_submit_button(
-            "Train and measure", type="primary", icon=":material/play_arrow:", **roles.locked("measure")
-        )
+            "Measure" if section == "inversion" else "Train and measure", type="primary", icon=":material/play_arrow:",
+            **roles.locked("measure"),
+        )  # fmt: skip
 
 
 def _pairs(section: str, shown: list[Parameter], values: dict[str, Any], where: Store, wide: int) -> None:

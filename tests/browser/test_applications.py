@@ -23,13 +23,13 @@ def test_an_image_is_recovered_from_its_gradient(page: Page, server: Server) -> 
     for text in ("asked for noise “lots”", "has not been measured"):
         expect(page.get_by_test_id("stAlert").filter(has_text=text)).to_be_visible()
     assert questions(server) == before
-    page.get_by_role("button", name="Train and measure").click()
+    page.get_by_role("button", name="Measure", exact=True).click()
     expect(page.get_by_text("The gradient gives the label of 200 of 200 test images away")).to_be_visible(
         timeout=150_000
     )
     expect(page.locator(".st-key-apply_figure_inversion .plot-container")).to_be_visible()
     found = page.get_by_role("group", name="Test images in the first row").get_by_role("img")
-    assert found.evaluate("e => e.naturalWidth") > found.evaluate("e => e.naturalHeight") > 0
+    assert found.evaluate("e => e.naturalWidth") > 100
     with page.expect_download() as download:
         page.get_by_role("button", name="Download images (CSV)").click()
     rows = list(csv.DictReader(io.StringIO(download.value.path().read_text())))

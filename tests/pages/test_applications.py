@@ -142,6 +142,6 @@ def test_a_question_is_put_only_when_the_button_is_pressed(there):
     home, _ = there
     at = opened("inversion", {"images": 1})
     assert not list((home / "probes").glob("*/question.json"))
-    next(button for button in at.button if button.label == "Train and measure").click().run()
+    next(button for button in at.button if button.label == "Measure").click().run()
     (question,) = (home / "probes").glob("*/question.json")
     assert '"images": 1' in question.read_text()
