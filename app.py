@@ -72,6 +72,7 @@ def show() -> None:
         st.Page("pages/bias.py", title="Texture & shape", icon=":material/texture:"),
         st.Page("pages/robustness.py", title="Robustness", icon=":material/shield:"),
         st.Page("pages/pieces.py", title="Image by image", icon=":material/grid_on:"),
+        st.Page("pages/applications.py", title="Applications", icon=":material/science:"),
         st.Page("pages/terms.py", title="Terms", icon=":material/menu_book:", visibility="hidden"),
     ]
     st.logo(str(ASSETS / "logo.svg"), size="large")

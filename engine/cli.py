@@ -469,6 +469,8 @@ def probe(args: argparse.Namespace) -> None:
         _write_answer(answer, desk.root / digest, out)
     if args.json:
         return _print_json({"probe": args.probe, "folder": str(out or desk.root / digest), **vars(answer)})
+    if "headline" in answer.facts:
+        print(answer.facts["headline"])
     for name, rows in answer.tables.items():
         print(f"\n{name}")
         _print_table(rows)

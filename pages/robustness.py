@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from engine.data.catalogue import DATASETS, availability
 from engine.errors import Refused
 from engine.glossary import explain
 from engine.methods import METHODS
@@ -15,8 +14,8 @@ from engine.probes.desk import Desk, digest_of, question_of
 from engine.probes.specs import PROBES
 from engine.runs.store import Store
 from engine.spec import build_spec
-from engine.table import Parameter, allowed, parameters
-from pages.components import address, form, reports, roles, stress
+from engine.table import Parameter, parameters
+from pages.components import address, knobs, reports, roles, stress
 from pages.components.asking import Answered, ask
 from pages.components.choice import named, one_of
 from pages.components.grid import class_grid, data_url
@@ -80,13 +79,6 @@ def datasets(where: Store) -> list[str]:
     return [name for name in dict.fromkeys(run.dataset for run in runs) if reports.kept(where, name)]
 
 
-def targets(where: Store, dataset: str) -> list[str]:
-    """Datasets to transfer to: those that are here, and the folders that were used."""
-    folders = [run.dataset for run in where.runs(limit=500) if run.dataset.startswith("folder:")]
-    ready = [name for name in (*DATASETS, *folders) if availability(name).ready]
-    return [name for name in dict.fromkeys(ready) if name != dataset]
-
-
 # ---- the address ----------------------------------------------------------------------------------------------------
 
 
@@ -102,13 +94,7 @@ def read_address(there: list[str]) -> None:
             problems.append(f"There is no section “{section[:40]}”; there are {', '.join(SECTIONS)}.")
         section = "robustness" if there else "shortcut"
     values = defaults(section)
-    for row in rows(section):
-        text = query.get(row.key)
-        value = None if text is None else form.parse(row, text)
-        if text is not None and value is None:
-            problems.append(f"The link asked for {row.label.lower()} “{text[:40]}”, but that must be {allowed(row)}.")
-        elif value is not None:
-            values[row.name] = value
+    problems += knobs.read(rows(section), query, values)
     for key in [k for k in state if str(k).startswith("robust")]:
         del state[key]
     students = query.get("students")
@@ -131,7 +117,7 @@ def write_address() -> None:
     if now["students"] is not None:
         query["students"] = ",".join(now["students"])
     values = now["values"].get(section, {})
-    query |= {r.key: str(values[r.name]) for r in rows(section) if values.get(r.name, r.default) != r.default}
+    query |= knobs.written(rows(section), values)
     query |= {name: now["view"][name] for name in VIEWS.get(section, ()) if now["view"].get(name)}
     if address.write("robust", query):
         st.session_state.robust_problems = []
@@ -148,7 +134,7 @@ def view(label: str, name: str, options: dict[str, str], default: str = "", menu
 # ---- asking ---------------------------------------------------------------------------------------------------------
 
 
-def knobs(section: str, where: Store, dataset: str) -> bool:
+def settings(section: str, where: Store, dataset: str) -> bool:
     """The section's form; whether its button was pressed. The values are in ``robust["values"]`` afterwards."""
     values = st.session_state.robust["values"].setdefault(section, defaults(section))
     basic = [row for row in rows(section) if not row.advanced]
@@ -175,28 +161,12 @@ def _pair(section: str, pair: list[Parameter], values: dict[str, Any], where: St
             if row.name == "target":
                 values[row.name] = _target(key, row, values[row.name], where, dataset)
                 continue
-            values[row.name] = _draw(row, key, values[row.name])
-
-
-def _draw(row: Parameter, key: str, value: Any) -> Any:
-    """One widget; its value. It is given ``value`` as its own default, which counts when the button is pressed before
-    a slow browser has drawn the widget."""
-    if row.kind == "choice":
-        words = OWN_WORDS.get(row.name, {})
-        return st.selectbox(
-            row.label, row.choices, row.choices.index(value), format_func=lambda c: words.get(c, c), key=key,
-            help=row.help,
-        )  # fmt: skip
-    kind = int if row.kind == "int" else float
-    assert row.low is not None and row.high is not None
-    low, high, now = kind(row.low), kind(row.high), kind(value)
-    step, digits = (1, "%d") if kind is int else (row.default / 2, "%.6g")
-    return st.number_input(row.label, low, high, now, step=step, format=digits, key=key, help=row.help)
+            values[row.name] = knobs.draw(row, key, values[row.name], OWN_WORDS.get(row.name, {}))
 
 
 def _target(key: str, row: Parameter, value: str, where: Store, dataset: str) -> str:
     """A dataset to transfer to, or a folder that is typed in."""
-    options = [*(["none"] if row.default == "none" else []), *targets(where, dataset)]
+    options = [*(["none"] if row.default == "none" else []), *(n for n in knobs.ready(where) if n != dataset)]
     if value == dataset:
         value = "mnist" if "mnist" in options else options[0]
     options += [] if value in options else [value]
@@ -694,7 +664,7 @@ def page() -> None:
         if not chosen:
             st.info("Choose one or more students above.")
             return write_address()
-    pressed = knobs(section, where, dataset)
+    pressed = settings(section, where, dataset)
     write_address()
     found = put(section, pressed, chosen)
     if found is not None:

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.helpers import Server, evaluation, go, keep_student, seed_run
 
 STUDENTS = ("/students", "/attribution", "/bias", "/robustness")
-PATHS = ("/", "/distil", "/sweep", "/compare", "/pieces", "/data", *STUDENTS, "/terms")
+PATHS = ("/", "/distil", "/sweep", "/compare", "/pieces", "/applications", "/data", *STUDENTS, "/terms")
 
 
 @pytest.fixture(scope="module")

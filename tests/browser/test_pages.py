@@ -5,7 +5,10 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.helpers import Server, evaluation, go, loaded_torch, overflow, seed_run, until
 
-PATHS = ("/", "/distil", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness", "/pieces", "/terms")
+PATHS = (
+    "/", "/distil", "/sweep", "/compare", "/data", "/students", "/attribution", "/bias", "/robustness", "/pieces",
+    "/applications", "/terms",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,6 +53,8 @@ def test_every_page_fits_and_has_one_heading(page: Page, server: Server, path: s
         "/bias?dataset=nothing&students=a,b&view=none",
         "/robustness?dataset=nothing&students=../..&section=none",
         "/pieces?run=../..&section=none&ed=0:melt&st=-1",
+        "/applications?ds=nothing&section=none&i=-1",
+        "/applications?section=inversion&ds=folder:",
     ],
 )
 def test_a_broken_link_does_not_break_the_page(page: Page, server: Server, address: str) -> None:

@@ -185,5 +185,8 @@ PAGES = [
         *each("nw", "../x", "a\0", section="quiz", run=RUN),
         *each("order", "<b>", run=RUN),
     ),
+    *page("applications", "There is no section", *each("section", "<script>\0", "x" * 5000)),
+    *page("applications", "asked for", *each("n", "9" * 5000), *each("no", "nan"), *each("net", "../x")),
+    *page("applications", "must be|press the button", *each("ds", "x" * 600, PICTURE, "folder:a\0b")),
 ]
 CASES = [*LINKS, *PAGES]
