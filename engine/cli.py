@@ -139,22 +139,35 @@ def sweep(args: argparse.Namespace) -> None:
         return _print(row, args.json, cost.sentence())
     print(cost.sentence(), file=sys.stderr)
     id = sweeps.keep(store, plan, cells, args.name or "")
-    failed = []
-    # What was queued on a page is done here where no server's worker will do it.
-    for cell, run in sweeps.open_cells(store, id, cells, waiting=not store.workers()):
+    begun: list[tuple[str, str]] = []  # label and run
+
+    def begin() -> Iterator[Any]:
+        # What was queued on a page is done here where no server's worker will do it.
+        for cell, run in sweeps.open_cells(store, id, cells, waiting=not store.workers()):
+            if run is not None:
+                store.adopt(run.id, os.getpid())
+            made = run.id if run else store.submit("distill", cell.spec, pid=os.getpid(), cell=(id, cell.place))
+            print(f"{cell.place + 1} of {len(cells)}: {cell.label} (run {made})", file=sys.stderr)
+            begun.append((cell.label, made))
+            yield store.run(made)
+
+    if cluster.address():
+        from engine.cluster.runs import run_away
+
+        leaving = threading.Event()
+        with _signals(leaving):
+            run_away(store, begin(), leaving)
+    else:
         worker = _worker()
-        if run is not None:
-            store.adopt(run.id, os.getpid())
-            made = run.id
-        else:
-            made = store.submit("distill", cell.spec, pid=os.getpid(), cell=(id, cell.place))
-        print(f"{cell.place + 1} of {len(cells)}: {cell.label} (run {made})", file=sys.stderr)
-        try:
-            _follow(store, worker, made)
-        except Refused as refused:
-            if store.run(made).status == "interrupted":
-                raise Refused("Interrupted; the same command goes on with this sweep.") from None
-            failed.append(f"{cell.label}: {refused}")
+        for run in begin():
+            with contextlib.suppress(Refused):  # said below
+                _follow(store, worker, run.id)
+            if store.run(run.id).status == "interrupted":
+                break
+    ended = [(label, store.run(run)) for label, run in begun]
+    if any(run.status == "interrupted" for _, run in ended):
+        raise Refused("Interrupted; the same command goes on with this sweep.")
+    failed = [f"{label}: {run.message}" for label, run in ended if run.status == "failed"]
     rows = sweeps.measured(store, sweeps.load(store, id))
     if args.json:
         return _print_json({"sweep": id, "cells": rows, "failed": failed})
@@ -801,7 +814,10 @@ def _follow(store: Any, worker: Any, id: str) -> None:
             if cluster.address():
                 from engine.cluster.runs import run_away
 
-                run_away(store, store.run(id), leaving)
+                try:
+                    run_away(store, iter([store.run(id)]), leaving)
+                except Refused as refused:  # there is no such cluster
+                    store.announce(id, "failed", str(refused))
             else:
                 worker.run_job(store, store.run(id), leaving=leaving, shares=False)
         finally:

@@ -19,7 +19,7 @@ import re
 from engine.errors import Refused
 
 VARIABLE = "LIMBECK_RAY"
-_ADDRESS = re.compile(r"^(auto|(ray://)?[A-Za-z0-9._-]+:[0-9]{1,5})$")
+_ADDRESS = re.compile(r"^(auto|(ray://)?[A-Za-z0-9._-]{1,253}:[0-9]{1,5})$")
 
 
 def address() -> str:

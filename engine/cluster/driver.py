@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sqlite3
 import sys
 import threading
@@ -106,6 +107,7 @@ class Driver:
             ) from None
         variables = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
         try:
+            _knock(cluster.address())
             ray.init(
                 address=cluster.address(),
                 namespace="limbeck",
@@ -257,6 +259,13 @@ class Driver:
         else:
             away.actor.end.remote()
             self.idle.append((away.errand.cpus, away.errand.gpus, away.actor, time.monotonic()))
+
+
+def _knock(address: str) -> None:
+    """Raise ``OSError`` when nothing listens there: Ray itself would try for minutes."""
+    if address != "auto":
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def drive(store: Store, make: Callable[[Driver], Callable[[], Errand | None]], announce: bool = True) -> int:

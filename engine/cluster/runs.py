@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 from engine.cluster.driver import Driver, Errand, Gone, drive
 from engine.cluster.node import Changes
 from engine.cluster.parcel import Parcel, write
-from engine.errors import Refused
 from engine.runs.store import FINISHED, Run, Store
 
 ENDS = (*FINISHED, "interrupted")
@@ -102,21 +101,29 @@ def taking(store: Store) -> Callable[[Driver], Callable[[], Errand | None]]:
     return make
 
 
-def run_away(store: Store, run: Run, leaving: threading.Event) -> None:
-    """Have one run, which belongs to this process, done on the cluster: for the command line, which waits for it.
+def run_away(store: Store, runs: Iterator[Run], leaving: threading.Event) -> None:
+    """Have runs that belong to this process done on the cluster: for the command line, which waits for them.
 
-    Raises ``Refused`` when the cluster does not answer. ``leaving``: see ``run_job``.
+    The next of ``runs`` is asked for when there is a place for it. Raises ``Refused`` when the cluster does not answer.
+    ``leaving``: see ``run_job``.
     """
     driver = Driver(lambda: None)
-    try:
-        driver.connect()
-        errands: list[Errand] = [RunErrand(store, run, driver.cpus(), driver.gpus(run.spec.get("device", "auto")))]
-    except Refused as refused:
-        store.announce(run.id, "failed", str(refused))
-        raise
-    driver.next_errand = lambda: errands.pop() if errands else None
-    while (errands or driver.away) and not leaving.is_set():
+    over = False
+
+    def take() -> Errand | None:
+        nonlocal over
+        run = next(runs, None)
+        over = run is None
+        if run is None:
+            return None
+        return RunErrand(store, run, driver.cpus(), driver.gpus(run.spec.get("device", "auto")))
+
+    driver.connect()
+    driver.cpus()
+    driver.next_errand = take
+    while (driver.away or not over) and not leaving.is_set():
         driver.round()
+    driver.next_errand = lambda: None
     driver.leave()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -45,6 +46,19 @@ def two(tmp_path, monkeypatch):
             yield made, nodes, store
         finally:
             executor.shutdown()
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "engine", "--ray", address, "distill", "--dataset", "digits", "--steps", "5"]
+    environment = {**os.environ, "LIMBECK_HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"The Ray cluster at {address} does not answer" in done.stderr
+    (run,) = Store(tmp_path).runs()
+    assert run.status == "failed" and "does not answer" in run.message
 
 
 def test_runs_questions_a_lost_node_and_a_cancelled_run(two, tmp_path):
