@@ -98,7 +98,8 @@ class _Distillation:
         whole = self._set_up()
         self.scale = max(1.0, _rms(self.distiller.synthetic()))
         if saved is None:
-            self.seconds += time.perf_counter() - began
+            if self.spec.fork is None:  # a fork's parent has paid for that
+                self.seconds = time.perf_counter() - began
             self.store.rewind(self.job.id, -1)  # frames of an earlier try that never reached a checkpoint
         else:
             self._restore(saved)
@@ -240,11 +241,14 @@ class _Distillation:
         self.distiller.setup(self.spec, self.data, self.accel)
         return forking.begin(self.job.folder / START, self.spec, self.data, self.distiller)
 
+    def _groups(self) -> list[dict[str, Any]]:
+        """What the distiller's optimiser moves, with the rates; nothing where it has none of torch's."""
+        return getattr(getattr(self.distiller, "optimiser", None), "param_groups", [])
+
     def _restore(self, saved: dict[str, Any]) -> None:
-        groups = getattr(getattr(self.distiller, "optimiser", None), "param_groups", [])
-        rates = [group["lr"] for group in groups]
+        rates = [group["lr"] for group in self._groups()]
         self.distiller.load_state_dict(saved["distiller"])
-        for group, rate in zip(groups, rates, strict=True):  # the state's are those of the run that a fork came from
+        for group, rate in zip(self._groups(), rates, strict=True):  # the state's may be those of a fork's parent
             group["lr"] = rate
         torch.set_rng_state(saved["generator"])
         self.step, self.seconds = saved["step"], saved["seconds"]

@@ -17,6 +17,7 @@ from engine.sweep import Cell, fields
 from pages.components import address
 from pages.components.cues import ink
 from pages.components.inside import COLOURS
+from pages.components.marks import MARKS
 from pages.components.trends import DASHES, SYMBOLS
 
 STATUS = {"queued": "waiting", "running": "distilling"}  # others are called as they are
@@ -68,6 +69,7 @@ def chart(
         order.sort()
     places = {value: i for i, value in enumerate(order)}
     lines = list(dict.fromkeys(table["line"]))
+    colours = COLOURS if len(lines) > 1 else (MARKS["distilled"].colour,)
     for i, name in enumerate(lines):
         mine = table[table["line"] == name].sort_values(along, key=lambda column: column.map(places))
         nudge = 0.06 * (i - (len(lines) - 1) / 2) / max(1, len(lines) / 4)  # intervals side by side, not on each other
@@ -83,7 +85,7 @@ def chart(
             y=scale * mine["mean"],
             mode="lines+markers" if row.kind in ("int", "float") else "markers",
             name=html.escape(name) or "all cells",
-            line={"color": COLOURS[i % len(COLOURS)], "dash": DASHES[i % len(DASHES)], "width": 2},
+            line={"color": colours[i % len(colours)], "dash": DASHES[i % len(DASHES)], "width": 2},
             marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 11},
             customdata=mine["n"],
             hovertemplate="%{y:.1f} (%{customdata} runs)<extra>" + html.escape(name) + "</extra>",

@@ -161,8 +161,8 @@ def _steps(classes: list[str]) -> None:
     """What was done, and the ways back and forth."""
     now = st.session_state.pieces
     with st.container(horizontal=True, gap="small"):
-        st.button("Undo", icon=":material/undo:", key="pieces_undo", on_click=undo, disabled=not now["edits"])
-        st.button("Redo", icon=":material/redo:", key="pieces_redo", on_click=redo, disabled=not now["undone"])
+        st.button("Undo edit", icon=":material/undo:", key="pieces_undo", on_click=undo, disabled=not now["edits"])
+        st.button("Redo edit", icon=":material/redo:", key="pieces_redo", on_click=redo, disabled=not now["undone"])
         st.button("Reset", icon=":material/restart_alt:", key="pieces_reset", on_click=reset, disabled=not now["edits"])
     if now["edits"]:
         done = "; ".join(edits.told(edit, classes) for edit in edits.parse(" ".join(now["edits"])))

@@ -112,15 +112,14 @@ def _play(found: Answered, run: Run) -> None:
 
 
 def _choices(digest: str, at: int, choices: list[str], revealed: bool) -> None:
-    """A button and a key for each class, five in a row."""
+    """A button and a key for each class."""
     keys = shortcuts(choices)
-    for first in range(0, len(choices), 5):
-        for column, c in zip(st.columns(5, gap="small", wrap=False), range(first, first + 5), strict=True):
-            if c < len(choices):
-                column.button(
-                    choices[c], key=f"quiz_{at}_{c}", width="stretch", disabled=revealed, on_click=_guess,
-                    args=(digest, at, c), shortcut=None if revealed else keys[c],
-                )  # fmt: skip
+    with st.container(horizontal=True, gap="small"):
+        for c, name in enumerate(choices):
+            st.button(
+                name, key=f"quiz_{at}_{c}", width=96 if max(map(len, choices)) < 7 else 148, disabled=revealed,
+                on_click=_guess, args=(digest, at, c), shortcut=None if revealed else keys[c],
+            )  # fmt: skip
 
 
 def shortcuts(choices: list[str]) -> list[str]:

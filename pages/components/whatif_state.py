@@ -20,7 +20,7 @@ from pages.components.shared import desk
 
 SECTIONS = {"values": "Values", "edit": "Edit", "quiz": "Quiz"}
 PROBE = {"values": "valuation", "edit": "edit", "quiz": "quiz"}
-ORDERS = {"set": "As in the set", "worst": "Most harmful first", "best": "Most valuable first"}
+ORDERS = {"set": "As in the set", "worst": "Least valuable first", "best": "Most valuable first"}
 WORDS = {
     "kind": {"leave-one-out": "Leave one out", "shapley": "Shapley"},
     "split": {"held-out": "Held-out images", "test": "Test images"},

@@ -100,7 +100,7 @@ def draw(found: Answered) -> None:
         hide_index=True, row_height=44, height=min(44 * len(ranked) + 38, 480),
         column_config={"Picture": st.column_config.ImageColumn(width="small")},
     )  # fmt: skip
-    st.caption("Rank 1 is the image that students do best without.")
+    st.caption("Rank 1 is the image that students miss least.")
     download(table, "values", "Download the values (CSV)")
 
 
@@ -139,21 +139,22 @@ def tiles(table: pd.DataFrame, urls: list[str]) -> str:
         )
     ramp = ",".join(f"{colour} {100 * at:.0f}%" for at, colour in DIVERGING)
     return f"""<style>
-.worth {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(86px, 1fr)); gap: 10px 8px;
+.worth {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)); gap: 10px 8px;
   max-height: 560px; overflow: auto; }}
 .worth figure {{ margin: 0; min-width: 0; max-width: 128px; }}
 .worth img {{ display: block; width: 100%; image-rendering: pixelated; }}
-.worth b {{ display: block; text-align: center; padding: 2px 0; font-size: 15px; font-variant-numeric: tabular-nums; }}
+.worth b {{ display: block; text-align: center; padding: 2px 0; font-size: 15px; font-variant-numeric: tabular-nums;
+  white-space: nowrap; }}
 .worth small {{ font-weight: 400; font-size: 12px; }}
 .worth figcaption {{ font-size: 13px; line-height: 1.35; text-align: center; overflow-wrap: anywhere; }}
 .ramp {{ display: flex; flex-wrap: wrap; align-items: center; gap: 8px; padding-top: 10px; font-size: 14px; }}
 .ramp i {{ height: 14px; width: min(220px, 40%); border-radius: 2px; background: linear-gradient(90deg, {ramp}); }}
 </style><div class="worth" tabindex="0" role="group" aria-label="The images and what they are worth">{"".join(parts)}
-</div><div class="ramp"><span>harmful, {-most:.1f}</span><i></i><span>{most:+.1f}, valuable</span></div>"""
+</div><div class="ramp"><span>harmful, −{most:.1f}</span><i></i><span>{most:+.1f}, valuable</span></div>"""
 
 
 def heat(classes: pd.DataFrame, order: list[int], table: pd.DataFrame, dark: bool) -> go.Figure:
-    """Images down, classes across; colours and numbers are percentage points of the accuracy on the class."""
+    """Images down, classes across: by how many percentage points the accuracy on the class is higher with the image."""
     text, _ = ink(dark)
     wide = classes.pivot(index="image", columns="class", values="value").loc[order]
     wide = wide[list(dict.fromkeys(classes["class"]))]
@@ -181,7 +182,7 @@ def heat(classes: pd.DataFrame, order: list[int], table: pd.DataFrame, dark: boo
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         font={"size": 13, "color": text},
         xaxis={**axis, "title": {"text": "Accuracy on the class", "font": {"color": text}}},
-        yaxis={**axis, "title": {"text": "Without the image, by as much less", "font": {"color": text}},
+        yaxis={**axis, "title": {"text": "Image · its label", "font": {"color": text}},
                "autorange": "reversed"},
     )  # fmt: skip
     return made

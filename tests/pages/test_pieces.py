@@ -154,13 +154,13 @@ def test_edits_are_taken_back_and_done_again(where, run):
         answered(where, "edited", looks(), {"before": 10, "after": 10}, source=run, edits=edits)
     at = open_page(run, section="edit", image=2)
     steps = []
-    for label in ("Mirror", "Blur", "Undo", "Undo", "Redo", "Redo", "Reset", "Redo"):
+    for label in ("Mirror", "Blur", "Undo edit", "Undo edit", "Redo edit", "Redo edit", "Reset", "Redo edit"):
         press(at, label)
         steps.append(" ".join(at.session_state["pieces"]["edits"]))
     assert steps == ["2:mirror", "2:mirror 2:blur:1", "2:mirror", "", "2:mirror", "2:mirror 2:blur:1", "", "2:mirror"]
     assert "Image 2: mirrored." in texts(at)
     press(at, "Blur")
-    assert next(b for b in at.button if b.label == "Redo").disabled, "a new edit ends what could be done again"
+    assert next(b for b in at.button if b.label == "Redo edit").disabled, "a new edit ends what could be done again"
 
 
 def test_what_an_edit_changes_is_told(where, run):

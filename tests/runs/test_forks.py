@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,13 +71,19 @@ def test_a_fork_in_the_middle_begins_with_the_images_of_that_frame_bit_by_bit(st
     assert [e.step for e in accuracy] in ([], [at]), "the first accuracy is that of the images it began with"
 
 
-def test_without_tensors_a_fork_begins_with_the_picture_and_says_so(store):
+def test_without_tensors_a_fork_begins_with_the_picture_and_says_so(store, monkeypatch):
+    monkeypatch.setattr(forks, "DATASETS", {"digits": SimpleNamespace(size=28)})  # as the fakes have them
     parent = distilled(store, ipc=2)
     at = middle(store, parent)
     store.tensors_path(parent, at).unlink()
     made = forks.plan(forks.point(store, parent, at), {"seed": 5})
     assert made.spec.fork.source == "frame" and "8 bits" in made.sentence
     fork = forks.submit(store, made)
+    monkeypatch.undo()
+    fakes.install(monkeypatch)
+    monkeypatch.setenv("LIMBECK_HOME", str(store.home))
+    with pytest.raises(Refused, match="28 pixels, but those of Digits have 16"):
+        forks.plan(forks.point(store, parent, at), {"seed": 5})
     claim_and_run(store)
     assert np.array_equal(picture(store, fork, at), picture(store, parent, at)), "every image in its place"
     assert not torch.equal(load_file(store.tensors_path(fork, at))["images"], torch.zeros(20, 1, 28, 28))
