@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from engine.runs.store import Store
 from engine.spec import build_spec
-from tests.browser.helpers import Server, go, overflow, until
+from tests.browser.helpers import Server, go, overflow, settled, until
 from tests.browser.test_accessibility import violations
 
 
@@ -65,7 +65,8 @@ def test_ten_images_are_valued(page: Page, server: Server, digits: str) -> None:
     for caption in figures.locator("b").all_inner_texts():
         assert re.fullmatch(r"[+-]\d+\.\d", caption.strip()), caption
     expect(page.locator(".st-key-pieces_heat .plot-container")).to_be_visible()
-    page.get_by_text("Least valuable first").click()
+    settled(page)
+    page.get_by_role("radio", name="Least valuable first").click()
     until(lambda: asked(page).get("order") == "worst", 20)
 
     def numbers() -> list[float]:
