@@ -112,7 +112,7 @@ def test_an_edit_is_seen_and_taken_back(page: Page, server: Server, digits: str)
 
 def test_an_edited_set_is_one_like_any_other(page: Page, server: Server, digits: str) -> None:
     go(page, server, "/pieces", section="edit", run=digits, ed="3:swap:1 4:label:5", n=100, st=1)
-    page.get_by_text("Save as a new set").click()
+    page.get_by_text("Save as a new set").click(timeout=60_000)
     page.get_by_label("Name", exact=True).fill("Digits with a swap")
     page.get_by_role("button", name="Save", exact=True).click()
     store = Store(server.home)
