@@ -102,7 +102,7 @@ def _play(found: Answered, run: Run) -> None:
             if revealed:
                 _reveal(questions[at], guesses[at], choices, found.answer.facts)
                 st.button(
-                    "Next" if at + 1 < len(questions) else "How did it go?", type="primary", key=f"quiz_next_{at}",
+                    "Next" if at + 1 < len(questions) else "How did it go?", key=f"quiz_next_{at}",
                     shortcut="Enter", on_click=_next, args=(found.digest, run.id, questions, len(choices)),
                 )  # fmt: skip
             else:

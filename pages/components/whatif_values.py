@@ -25,7 +25,7 @@ DIVERGING = [
 ]  # fmt: skip
 CELLS_WITH_NUMBERS = 150
 PRESS = (
-    "Students are trained on the set and on parts of it: {students} of them, each in about half a second for ten small "
+    "Students are trained on the set and on parts of it: {students} of them, each in about a second for ten small "
     "images and in some seconds for a hundred."
 )
 

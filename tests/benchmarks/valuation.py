@@ -72,6 +72,7 @@ def main() -> None:
                 seconds.append(time.perf_counter() - began)
                 assert not isinstance(answer, str), answer
                 ranks += [row["rank"] for row in answer.tables["values"] if row["image"] == wrong]
+            print(f"{name}, trial {trial}: {seconds[-1]:.1f} s, rank {ranks[-1]}", file=sys.stderr, flush=True)
         spread = f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
         print(f"| {name} | {spread} | {ranks.count(1)} of {args.trials} | {ranks.count(2)} |", flush=True)
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from engine.runs.store import Store
 from engine.spec import build_spec
-from tests.browser.helpers import Server, go, overflow, until
+from tests.browser.helpers import Server, go, overflow, settled, until
 from tests.browser.test_accessibility import violations
 
 
@@ -65,7 +65,8 @@ def test_ten_images_are_valued(page: Page, server: Server, digits: str) -> None:
     for caption in figures.locator("b").all_inner_texts():
         assert re.fullmatch(r"[+-]\d+\.\d", caption.strip()), caption
     expect(page.locator(".st-key-pieces_heat .plot-container")).to_be_visible()
-    page.get_by_text("Least valuable first").click()
+    settled(page)
+    page.get_by_role("radio", name="Least valuable first").click()
     until(lambda: asked(page).get("order") == "worst", 20)
 
     def numbers() -> list[float]:
@@ -111,7 +112,7 @@ def test_an_edit_is_seen_and_taken_back(page: Page, server: Server, digits: str)
 
 def test_an_edited_set_is_one_like_any_other(page: Page, server: Server, digits: str) -> None:
     go(page, server, "/pieces", section="edit", run=digits, ed="3:swap:1 4:label:5", n=100, st=1)
-    page.get_by_text("Save as a new set").click()
+    page.get_by_text("Save as a new set").click(timeout=60_000)
     page.get_by_label("Name", exact=True).fill("Digits with a swap")
     page.get_by_role("button", name="Save", exact=True).click()
     store = Store(server.home)

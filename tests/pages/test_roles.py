@@ -57,6 +57,7 @@ def test_a_viewer_changes_nothing(viewer):
     for kind, values in (
         ("distill", {}), ("baseline", {}), ("evaluate", {"source": run}), ("import", {"path": "x.pt", "per_class": 1}),
         ("soften", {"source": run, "teacher": waiting}), ("rank", {"source": run}),
+        ("edit", {"source": run, "edits": "0:mirror"}),
     ):  # fmt: skip
         with pytest.raises(Refused, match="^Only the presenter can start runs"):
             executor.submit(kind, build_spec(kind, **values))
