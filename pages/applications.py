@@ -360,8 +360,8 @@ def inversion(found: Answered) -> None:
         two.markdown("The attack makes the one image behind a gradient:")
         two.latex(r"\min_{x'}\; \big\|\nabla_\theta\,\ell(x';\theta) - \nabla_\theta\,\ell(x;\theta)\big\|^2")
         st.markdown(
-            "Set *Images behind it* to 16: the gradient is then a mean over images of one class, and what is found "
-            "looks like a distilled image rather than like any of them."
+            "Set *Images behind it* to 16: the gradient is then the mean over images of one class, and the one image "
+            "that is looked for has to stand for all of them, as a distilled one does."
         )
     taken(found, "inversion", "images", "curve")
 

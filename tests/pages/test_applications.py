@@ -88,6 +88,7 @@ def untrained(monkeypatch):
     for module in (continual, membership):
         monkeypatch.setattr(module, "distilled", chosen)
         monkeypatch.setattr(module, "real_set", lambda kind, *rest: chosen(*rest[:2], 0, rest[2], None, None))
+    monkeypatch.setattr(continual, "herded", lambda part, ipc, seed, *_: make_baseline("random", part, ipc, seed=seed))
     for place in ("engine.distill.dd", *(f"engine.probes.applications.{m}" for m in ("poisoning", "adaptation"))):
         monkeypatch.setattr(f"{place}.begin", begun)
     real = make_baseline

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.baselines.herding import herd
 from engine.data import load
 from engine.data.base import Dataset
 from engine.errors import Refused
@@ -37,11 +38,13 @@ from engine.probes.applications.common import (
 from engine.probes.applications.specs import ContinualSpec
 from engine.probes.desk import Answer
 from engine.probes.robustness.common import t_interval
-from engine.students.fit import train_one
+from engine.students.fit import fit, train_one
 from engine.students.train import make_plan
 from engine.synthetic import SyntheticSet
 
 WAYS = {"distilled": "Distilled", "herding": "Herding", "random": "Random real"}
+HERDING, HERDING_WIDTH = 40, 16  # steps and width of the network whose features are herded
+HERDED = 500  # images of a class, at most, that are herded among
 KINDS = {"distilled": "distilled", "herding": "selected", "random": "random"}
 
 
@@ -144,9 +147,31 @@ def _memory(
     way: str, part: Dataset, spec: ContinualSpec, seed: int, work: Work, tell: Callable[[float], None]
 ) -> SyntheticSet:
     """IPC images for each class of a group, made of that group's images alone."""
-    if way != "distilled":
+    if way == "random":
         return real_set(way, part, spec.ipc, seed, work)
+    if way == "herding":
+        return herded(part, spec.ipc, seed, work, tell)
     return distilled(part, spec.ipc, spec.steps, seed, work, tell, width=spec.width)
+
+
+def herded(part: Dataset, ipc: int, seed: int, work: Work, tell: Callable[[float], None]) -> SyntheticSet:
+    """Images of each class whose features have the mean nearest to the class's (Welling 2009), those of a small network
+    that was trained for a moment on the group itself."""
+    own = part.distil_indices
+    network = fit(
+        part.train_images[own], part.train_labels[own], part, "convnet", seed=seed, steps=HERDING, width=HERDING_WIDTH,
+        accel=work.accel, tell=tell,
+    )  # fmt: skip
+    generator, chosen = torch.Generator().manual_seed(seed), []
+    for members in part.by_class:
+        some = members[torch.randperm(len(members), generator=generator)[:HERDED]]
+        with torch.no_grad():
+            parts = part.normalise(part.train_images[some]).split(250)
+            points = torch.cat([network.features(x.to(work.accel.device)).float().cpu() for x in parts])
+        chosen.append(some[herd(points, ipc)])
+    picked = torch.cat(chosen)
+    images, labels = part.normalise(part.train_images[picked]), part.train_labels[picked]
+    return SyntheticSet(images, labels, part.name, part.classes, part.mean, part.std, "selected")
 
 
 def together(kept: list[SyntheticSet], data: Dataset, seen: list[int]) -> SyntheticSet:

@@ -6,8 +6,8 @@ smallest ‖∇θ ℓ(f(x'), y') - g‖² (Zhu, Liu & Han 2019, "Deep leakage fr
 for: of the gradient of cross-entropy at the last layer's bias, softmax(z) - onehot(y), the entry of the true class
 alone is negative (Zhao, Mopuri & Bilen 2020, "iDLG: improved deep leakage from gradients").
 
-Where the gradient is the mean over several images of a class, what is found is no one's image any more: it is what
-gradient matching would make of them at this network, with one image per class.
+Where the gradient is the mean over several images of a class, what is found is no one's image any more, but one that
+stands for all of them at this network, as gradient matching with one image per class looks for.
 """
 
 from __future__ import annotations
@@ -146,8 +146,9 @@ def _notes(spec: InversionSpec) -> list[str]:
     ]
     if spec.behind > 1:
         notes.append(
-            f"The gradient is the mean over {spec.behind} images of one class, as many as there are; SSIM is that to "
-            "the most similar of them."
+            f"The gradient is the mean over {spec.behind} images of one class, as many as there are. SSIM is that to "
+            "the most similar of them: images of a class are alike, so that what is found may resemble one of them "
+            "without being any."
         )
     return notes
 

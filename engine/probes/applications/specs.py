@@ -72,13 +72,13 @@ class ContinualSpec(Frozen):
     per_step: int = field(2, "Classes at a time", "k", "Classes that arrive together.", ge=1, le=50)
     repeats: int = field(3, "Repeats", "r", "Orders of the classes, each with memories of its own.", ge=1, le=20)
     steps: int = field(
-        200, "Distilling steps", "n", "Steps of distribution matching for each group.", True, ge=1, le=10_000
+        100, "Distilling steps", "n", "Steps of distribution matching for each group.", True, ge=1, le=10_000
     )
     protocol: Literal["quick", "dc", "dsa"] = field(
         "quick", "Protocol", "p", "How the networks are trained on the memory.", True
     )
-    width: int = field(64, "Network width", "w", "Channels of each layer while distilling.", True, ge=8, le=128)
-    tested: int = field(200, "Test images", "te", "Test images of each class, at most.", True, ge=10, le=10_000)
+    width: int = field(32, "Network width", "w", "Channels of each layer while distilling.", True, ge=8, le=128)
+    tested: int = field(100, "Test images", "te", "Test images of each class, at most.", True, ge=10, le=10_000)
     seed: int = _seed()
 
 
