@@ -2,7 +2,7 @@
 
 Classes arrive a few at a time. Of each group only a memory of IPC images per class stays: distilled from that group's
 real images alone, herded among them, or drawn at random. After every group a network is trained from scratch on
-everything in memory (GDumb, Prabhu, Torr & Dokania 2020; with distilled memories Zhao & Bilen 2023, "Dataset
+everything in memory (Prabhu, Torr & Dokania 2020; with distilled memories Zhao & Bilen 2023, "Dataset
 condensation with distribution matching") and tested on all classes seen so far. Forgetting is, averaged over the groups
 but the last, the highest accuracy that a group ever had less the one it has in the end (Chaudhry et al. 2018,
 "Riemannian walk for incremental learning").
