@@ -48,7 +48,8 @@ def show_edit(where: Store, run: Run) -> None:
     with right:
         st.html(strip(before, after, labels, facts["before"], classes, image))
         _steps(classes)
-        _measure(where, run, text)
+        with st.container():  # what is below keeps its place, and stays open, when the answer comes
+            _measure(where, run, text)
         _save(where, run, text)
 
 

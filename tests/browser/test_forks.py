@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,7 +16,7 @@ TINY = {"w": 8, "dep": 2, "br": 16, "st": 0, "v": 1, "d": "digits", "m": "dm"}
 
 
 def query(page: Page, key: str) -> str:
-    return parse_qs(urlsplit(page.url).query).get(key, [""])[0]
+    return parse_qs(page.evaluate("location.search")[1:]).get(key, [""])[0]
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -31,8 +31,8 @@ def digits(server: Server) -> Iterator[str]:
 
 
 def asked(page: Page) -> dict[str, str]:
-    """What is in the address."""
-    return {key: value[0] for key, value in parse_qs(urlsplit(page.url).query).items()}
+    """What is in the address; ``page.url`` is only brought up to date by other calls."""
+    return {key: value[0] for key, value in parse_qs(page.evaluate("location.search")[1:]).items()}
 
 
 def press(page: Page, name: str) -> None:
