@@ -34,7 +34,17 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def run(home, capsys):
     """Run a command in this process: status, stdout, stderr."""
+    return caller(capsys)
 
+
+@pytest.fixture
+def run_for_real(tmp_path, monkeypatch, capsys):
+    """The same, on the digits as they are."""
+    monkeypatch.setenv("LIMBECK_HOME", str(tmp_path / "home"))
+    return caller(capsys)
+
+
+def caller(capsys):
     def call(*arguments):
         try:
             status = cli.main([str(a) for a in arguments])
@@ -431,7 +441,9 @@ def test_soften_and_rank_refuse_before_there_is_a_run(run, home):
     assert {r.kind for r in Store(home).runs()} == {"distill"}
 
 
-def test_values_and_edits_of_a_set(run, home, tmp_path):
+@pytest.mark.slow
+def test_values_and_edits_of_a_set(run_for_real, tmp_path):
+    run, home = run_for_real, tmp_path / "home"
     id = as_json(run("baseline", "--kind", "average", "--json"))["run"]
     found = as_json(run("value", id, "--seeds", 1, "--images", 50, "--kind", "leave-one-out", "--json"))
     assert sorted(row["rank"] for row in found["tables"]["values"]) == list(range(1, 11))

@@ -27,8 +27,6 @@ from engine.probes.applications.specs import (
     PREPARED,
     AdaptationSpec,
     ContinualSpec,
-    DataFreeSpec,
-    MembershipSpec,
     OwnershipSpec,
     PoisoningSpec,
     SearchSpec,
@@ -126,22 +124,6 @@ def test_memories_are_put_together_in_the_order_of_their_arrival():
     assert torch.equal(memory.images[4:], kept[1].images)
 
 
-@pytest.mark.slow
-def test_a_memory_is_compared_while_classes_arrive(home):
-    spec = ContinualSpec(dataset="digits", ipc=2, per_step=5, steps=20, repeats=2, width=16)
-    answer = answered(home, "continual", spec)
-    course = answer.tables["course"]
-    assert len(course) == 3 * 2 and {row["classes"] for row in course} == {5, 10}
-    assert {row["way"] for row in answer.tables["summary"]} == {"distilled", "herding", "random"}
-    for way in ("distilled", "herding", "random"):
-        first, last = [row["accuracy"] for row in course if row["way"] == way]
-        assert first > last > 0.25 and first > 0.4, "five classes are easier than ten"
-        assert means(answer)[way, "accuracy"] == pytest.approx(last)
-        own = [r for r in answer.tables["groups"] if (r["way"], r["repeat"], r["group"]) == (way, 0, 1)]
-        lost = next(r["forgetting"] for r in answer.tables["rows"] if (r["way"], r["repeat"]) == (way, 0))
-        assert lost == pytest.approx(own[0]["accuracy"] - own[1]["accuracy"])
-
-
 @pytest.mark.parametrize(
     ("probe", "spec"),
     [
@@ -190,34 +172,9 @@ def test_success_and_the_accuracy_of_all_others_are_counted_apart():
     assert measured(network, data, spec, answers[:, None], labels) == {"misread": 1.0, "others": 0.75}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("weights", ["unknown", "known"])
-def test_one_step_makes_networks_misread_a_class(home, weights):
-    spec = PoisoningSpec(
-        dataset="digits", attacked=3, target=8, ipc=5, steps=60, networks=2, pool=3, source_steps=150, weights=weights
-    )
-    answer = answered(home, "poisoning", spec)
-    found = means(answer)
-    assert found["before", "misread"] < 0.1 and found["before", "others"] > 0.85
-    assert found["distilled", "misread"] > found["before", "misread"] + 0.3
-    assert len({row["repeat"] for row in answer.tables["rows"]}) == (2 if weights == "unknown" else 1)
-    bounds = [(row["low"], row["mean"], row["high"]) for row in answer.tables["summary"]]
-    assert all(low <= mean <= high for low, mean, high in bounds)
-
-
 def test_a_class_is_not_attacked_as_itself(home):
     assert "choose others" in asked(home, "poisoning", PoisoningSpec(dataset="digits", attacked=3, target=3))
     assert "0 to 9" in asked(home, "poisoning", PoisoningSpec(dataset="digits", attacked=3, target=10))
-
-
-@pytest.mark.slow
-def test_distilled_images_adapt_networks_better_than_random_ones(home):
-    spec = AdaptationSpec(
-        source="shapes", dataset="digits", ipc=1, descents=5, steps=60, networks=2, pool=2, source_steps=50
-    )
-    found = means(answered(home, "adaptation", spec))
-    assert found["before", "accuracy"] < 0.3
-    assert found["distilled", "accuracy"] > found["random", "accuracy"] > found["before", "accuracy"]
 
 
 def test_a_dataset_is_not_adapted_to_itself(home):
@@ -225,22 +182,6 @@ def test_a_dataset_is_not_adapted_to_itself(home):
 
 
 # ---- search ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_networks_are_ranked_by_a_set_and_by_everything(home, chosen, monkeypatch):
-    import engine.probes.applications.search as search
-
-    monkeypatch.setitem(search.GRIDS, "small", [(8, 1, "none"), (8, 3, "instance"), (16, 1, "instance")])
-    answer = answered(home, "search", SearchSpec(source=chosen, steps=40, tested=200))
-    rows = answer.tables["networks"]
-    assert len(rows) == 3 and all(0.05 < row[way] <= 1 for row in rows for way in ("set", "random", "full"))
-    own = next(row for row in answer.tables["ranks"] if row["way"] == "set")
-    wanted = stats.spearmanr([row["set"] for row in rows], [row["full"] for row in rows]).statistic
-    assert own["rho"] == pytest.approx(float(wanted), nan_ok=True)
-    first = max(rows, key=lambda row: row["set"])
-    assert own["chosen"] == first["network"]
-    assert own["lost"] == pytest.approx(max(row["full"] for row in rows) - first["full"])
 
 
 def test_a_set_that_is_not_there_is_refused(home):
@@ -267,17 +208,6 @@ def a_teacher(home):
     save_student(store.folder(run) / "student", module, facts, build)
     store.announce(run, "done", "Done.")
     return run
-
-
-@pytest.mark.slow
-def test_students_learn_from_a_teacher_without_its_data(home, chosen):
-    spec = DataFreeSpec(teacher=a_teacher(home), source=chosen, images=5, students=1, steps=30, learning=60, rounds=20)
-    answer = answered(home, "data-free", spec)
-    found = means(answer)
-    assert set(answer.facts["ways"]) == {"impressions", "noise", "other", "generator", "real", "set"}
-    assert found["impressions", "accuracy"] > 0.15 and found["real", "accuracy"] > 0.5
-    assert found["real", "accuracy"] > found["noise", "accuracy"]
-    assert "teacher's own" in asked(home, "data-free", spec.model_copy(update={"other": "digits"}))
 
 
 def teacher_of(weights):
@@ -360,16 +290,6 @@ def test_members_and_others_share_no_image():
     assert not held & {image.numpy().tobytes() for image in (*inside.train_images, *others)}
 
 
-@pytest.mark.slow
-def test_students_tell_members_that_they_have_seen(home):
-    answer = answered(home, "membership", MembershipSpec(dataset="digits", ipc=2, members=30, repeats=2, steps=20,
-                                                         training=60))  # fmt: skip
-    found = means(answer)
-    assert found["seen", "auc"] > 0.6 and found["seen", "auc"] > found["random", "auc"]
-    assert 0.3 < found["distilled", "auc"] < 0.8
-    assert "room for" in asked(home, "membership", MembershipSpec(dataset="digits", members=1000))
-
-
 def test_margins_are_to_the_best_other_class():
     logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 7.0]])
     assert margins(logits, torch.tensor([0, 1])).tolist() == [1.0, -2.0]
@@ -381,12 +301,3 @@ def test_the_chance_of_one_more_reference_is_that_of_a_prediction_interval():
     edge = mean + float(stats.t.ppf(0.975, 4)) * spread * (1 + 1 / 5) ** 0.5  # of the 95 % prediction interval
     assert chance(edge, references) == pytest.approx(0.025)
     assert chance(mean, references) == pytest.approx(0.5)
-
-
-@pytest.mark.slow
-def test_students_of_a_set_are_told_from_others(home, chosen):
-    answer = answered(home, "ownership", OwnershipSpec(source=chosen, trials=2, references=4))
-    rows = answer.tables["networks"]
-    own, references = ([r for r in rows if r["way"] == way] for way in ("own", "reference"))
-    assert len(own) == 2 and len(references) == 4 and all(row["trained_from_it"] for row in own)
-    assert min(row["statistic"] for row in own) > max(row["statistic"] for row in references)
