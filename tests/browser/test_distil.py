@@ -53,6 +53,7 @@ def test_from_the_click_to_a_result(page: Page, server: Server, idle: Store) -> 
 @pytest.mark.slow
 def test_a_reload_shows_the_same_run_still_going(page: Page, server: Server, idle: Store) -> None:
     run = distil(page, server, **LONG)
+    expect(page.get_by_role("heading", level=1)).not_to_have_text("Distil")  # the form's: the run's comes after it
     title = page.get_by_role("heading", level=1).inner_text()
     before = until(lambda: step(page), 60, "a step beyond the first")
     page.reload()
