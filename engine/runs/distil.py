@@ -81,8 +81,8 @@ class _Distillation:
         self.film: Film
         self.live: Live
         self.scale = 1.0  # root mean square of the initial images
-        self._losses: list[float] = []  # and what else the last step reported, since the last metric event
-        self._extras: dict[str, float] = {}
+        self._losses: list[float] = []  # since the last metric event
+        self._extras: dict[str, float] = {}  # what else the last step reported
         self._noted = False  # whether the run's message is a method's note
         self._mark = (0, 0.0)  # step and seconds at the last metric event
         self._next_metric = self._next_frame = 0.0

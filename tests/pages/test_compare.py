@@ -41,3 +41,24 @@ def test_a_baseline_just_made_stays_chosen_whatever_a_busy_browser_sends_next(tm
     monkeypatch.setattr(time, "monotonic", lambda: now + 10)
     sets().set_value([]).run()
     assert sets().value == [], "and then it can be taken out"
+
+
+def test_a_choice_that_was_left_behind_with_its_page_is_no_error(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("LIMBECK_HOME", str(tmp_path))
+    monkeypatch.setattr(st, "page_link", lambda *args, **keywords: None)
+
+    def left():
+        import runpy
+        import time
+
+        import streamlit as st
+
+        page = runpy.run_path("pages/compare.py")
+        st.session_state.compare_new = {"some-new-set": time.monotonic()}
+        del st.session_state["compare_runs"]
+        page["keep_new"]()
+        assert "compare_runs" not in st.session_state
+
+    monkeypatch.chdir(ROOT)
+    at = AppTest.from_function(left, default_timeout=60).run()
+    assert not at.exception, at.exception[0].value
