@@ -61,26 +61,33 @@ exporting = threading.BoundedSemaphore(2)
 def show() -> None:
     """The page that the address names, under the common navigation."""
     st.set_page_config(page_title="Limbeck", page_icon=str(ASSETS / "icon.svg"), layout="wide")
-    pages = [
-        st.Page("pages/gallery.py", title="Gallery", icon=":material/view_module:", default=True),
-        st.Page("pages/distil.py", title="Distil", icon=":material/water_drop:"),
-        st.Page("pages/sweep.py", title="Sweep", icon=":material/grid_view:"),
-        st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
-        st.Page("pages/data.py", title="Your images", icon=":material/photo_library:"),
-        st.Page("pages/students.py", title="Students", icon=":material/school:"),
-        st.Page("pages/attribution.py", title="Attribution", icon=":material/center_focus_strong:"),
-        st.Page("pages/bias.py", title="Texture & shape", icon=":material/texture:"),
-        st.Page("pages/robustness.py", title="Robustness", icon=":material/shield:"),
-        st.Page("pages/pieces.py", title="Image by image", icon=":material/grid_on:"),
-        st.Page("pages/applications.py", title="Applications", icon=":material/science:"),
-        st.Page("pages/terms.py", title="Terms", icon=":material/menu_book:", visibility="hidden"),
-    ]
+    sections = {
+        "": [
+            st.Page("pages/gallery.py", title="Gallery", icon=":material/view_module:", default=True),
+            st.Page("pages/distil.py", title="Distil", icon=":material/water_drop:"),
+            st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
+            st.Page("pages/data.py", title="Your images", icon=":material/photo_library:"),
+            st.Page("pages/students.py", title="Students", icon=":material/school:"),
+            st.Page("pages/terms.py", title="Terms", icon=":material/menu_book:", visibility="hidden"),
+        ],
+        "Probes": [
+            st.Page("pages/attribution.py", title="Attribution", icon=":material/center_focus_strong:"),
+            st.Page("pages/bias.py", title="Texture & shape", icon=":material/texture:"),
+            st.Page("pages/robustness.py", title="Robustness", icon=":material/shield:"),
+        ],
+        "What if": [
+            st.Page("pages/sweep.py", title="Sweep", icon=":material/grid_view:"),
+            st.Page("pages/pieces.py", title="Image by image", icon=":material/grid_on:"),
+            st.Page("pages/applications.py", title="Applications", icon=":material/science:"),
+        ],
+    }
+    pages = [page for section in sections.values() for page in section]
     st.logo(str(ASSETS / "logo.svg"), size="large")
     st.html(ASSETS / "app.css")
     address.keep()
     if is_big():
         st.html(ASSETS / "seminar.css")
-    page = st.navigation(pages, position="hidden" if hiding.hidden("pages") else "top")
+    page = st.navigation(sections, position="hidden" if hiding.hidden("pages") else "top")
     if sentence := hindrance():
         st.warning(sentence, icon=":material/hard_drive:")
     room.take_part(page, pages)
