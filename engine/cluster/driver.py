@@ -92,7 +92,7 @@ class Driver:
         self.away: list[_Away] = []
         self.idle: list[tuple[float, float, Any, float]] = []  # cpus, gpus, actor, since
         self._seen_nodes = 0.0
-        self.places = 1
+        self.places = self.nodes = 1
 
     # ---- the cluster ----
 
@@ -156,8 +156,9 @@ class Driver:
         if now - self._seen_nodes > 3:
             self._seen_nodes = now
             need = max(1.0, self.cpus())
-            self.places = max(1, sum(int(node.get("CPU", 0) // need) for node in self._nodes()))
-        while len(self.away) < self.places and (errand := self.next_errand()) is not None:
+            fits = [int(node.get("CPU", 0) // need) for node in self._nodes()]
+            self.places, self.nodes = max(1, sum(fits)), max(1, sum(map(bool, fits)))
+        while self._room() and (errand := self.next_errand()) is not None:
             self._place(errand)
         for away in list(self.away):
             self._tell(away, now)
@@ -171,6 +172,11 @@ class Driver:
         for place in [p for p in self.idle if now - p[3] > IDLE]:
             self.idle.remove(place)
             ray.kill(place[2])
+
+    def _room(self) -> bool:
+        """Whether to take one more. What Ray has no room for, a GPU say, stays in the queue, where others can take it
+        and anybody can cancel it, but for as many as there are nodes: theirs begin at once when one is free."""
+        return len(self.away) < self.places and sum(not away.placed for away in self.away) < self.nodes
 
     def leave(self, patience: float = 5.0) -> None:
         """Have every errand save what it has, and end it."""

@@ -2,12 +2,13 @@
 
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from engine.cluster import address, parcel
-from engine.cluster.driver import Gone
+from engine.cluster.driver import Driver, Gone
 from engine.cluster.node import Changes, Node
 from engine.cluster.parcel import Parcel
 from engine.cluster.questions import QuestionErrand
@@ -230,3 +231,21 @@ def test_an_address_that_is_none_is_a_sentence(monkeypatch, given):
     monkeypatch.setenv("LIMBECK_RAY", given)
     with pytest.raises(Refused, match="no address of a Ray cluster"):
         address()
+
+
+def test_what_the_cluster_has_no_room_for_stays_in_the_queue(monkeypatch):
+    """Two nodes of 16 cores and one GPU: of ten runs that need a GPU, two wait at Ray's door and not sixteen."""
+    queue = [
+        SimpleNamespace(parcel=lambda: None, cpus=2, gpus=1, waits=lambda: None, beat=lambda: None) for _ in range(10)
+    ]
+    driver = Driver(lambda: queue.pop() if queue else None)
+    began = SimpleNamespace(begin=SimpleNamespace(remote=lambda parcel: object()))
+    monkeypatch.setattr(driver, "_nodes", lambda: [{"CPU": 0}, {"CPU": 16, "GPU": 1}, {"CPU": 16, "GPU": 1}])
+    monkeypatch.setattr(driver, "_actor", lambda cpus, gpus: began)
+    monkeypatch.setattr("ray.wait", lambda asked, **_: ([], asked))
+    driver.round()
+    assert len(queue) == 8
+    for away in driver.away:  # both have found a place
+        away.placed, away.errand.commands = True, list
+    driver.round()
+    assert len(queue) == 6

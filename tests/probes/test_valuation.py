@@ -83,8 +83,8 @@ def test_what_seeds_disagree_about_is_the_error():
 
 
 def planted(tmp_path, trial: int) -> tuple[str, int]:
-    """A set of two digits a class, one of which bears a wrong label."""
-    honest = make_baseline("kmeans", load("digits"), 2, seed=trial)
+    """A set of a digit a class, one of which bears a wrong label."""
+    honest = make_baseline("kmeans", load("digits"), 1, seed=trial)
     wrong, labels = (7 * trial + 3) % len(honest.images), honest.labels.clone()
     labels[wrong] = (labels[wrong] + 5) % 10
     return str(replace(honest, labels=labels).save(tmp_path / "set")), wrong
@@ -99,10 +99,11 @@ def test_a_planted_wrong_label_is_the_worst_image(home, tmp_path, kind):
     spec = ValuationSpec(source=source, kind=kind, images=300, **few)
     answer = work_out(desk, store, desk.ask("valuation", spec))
     rows = {row["image"]: row for row in answer.tables["values"]}
-    assert answer.facts["worst"] == wrong and rows[wrong]["rank"] == 1 and rows[wrong]["value"] < 0
-    assert len(answer.tables["classes"]) == 200 and "held-out" in answer.notes[0]
-    if kind == "leave-one-out":
-        assert answer.facts["parts"] == 21 and answer.facts["students"] == 42
+    assert answer.facts["worst"] == wrong and rows[wrong]["rank"] == 1
+    assert len(answer.tables["classes"]) == 100 and "held-out" in answer.notes[0]
+    if kind == "leave-one-out":  # students are better without it; alone, it may be better than nothing
+        assert rows[wrong]["value"] < 0
+        assert answer.facts["parts"] == 11 and answer.facts["students"] == 22
 
 
 def test_a_set_too_large_is_refused(home, tmp_path):
