@@ -29,8 +29,9 @@ def grey(page: Page) -> int:
 
 
 def step(page: Page) -> int:
-    """The step that the player shows."""
-    label = page.locator(".player .grid").get_attribute("aria-label") or "step 0"
+    """The step that the player shows, 0 before its first. A page that is drawn anew may have two for a moment."""
+    grids = page.locator(".player .grid[aria-label]")
+    label = grids.evaluate_all("all => all.at(-1)?.getAttribute('aria-label') || 'step 0'")
     return int(label.split("step ")[1].split(",")[0])
 
 
