@@ -235,7 +235,7 @@ PRESETS: dict[str, Preset] = {
                 "inner_loop": 5,
                 "lr_net": 0.1,
             },
-            Expectation(0.962, 0.001, "DC", 15, 6, XEON),
+            Expectation(0.962, 0.0004, "DC", 15, 6.8, XEON),
         ),
         Preset(
             "cifar10-dsa-1",

@@ -179,9 +179,8 @@ def test_numbers_of_two_protocols_are_never_put_together(store):
     found = sweep.load(store, id)
     other = {"protocol": "dc", "network": "mlp", "split": "test", "mean": 0.9, "std": 0.0, "accuracies": [0.9]}
     store.add_evaluation(found.runs[0].id, other)
-    store.append(
-        found.runs[0].id, [("accuracy", 5, {"protocol": "quick", "accuracy": 0.5})]
-    )  # runs this short may lack it
+    live = {"protocol": "quick", "accuracy": 0.5}  # runs this short may have none of their own
+    store.append(found.runs[0].id, [("accuracy", 5, live)])
     rows = sweep.measured(store, found)
     kinds = sweep.measures(rows)
     assert [(k.split, k.protocol, k.network) for k in kinds] == [
