@@ -24,7 +24,7 @@ from pages.components.pieces import download, figure, interval, is_dark, percent
 from pages.components.shared import dataset_title, desk, store
 from pages.components.student_form import WORDS
 
-TITLES = {
+SECTIONS = {
     "inversion": "Leakage",
     "continual": "Continual learning",
     "poisoning": "Poisoning",
@@ -34,7 +34,6 @@ TITLES = {
     "membership": "Membership",
     "ownership": "Ownership",
 }
-SECTIONS = {id: title for id, title in TITLES.items() if id in PROBES}
 LEADS = {
     "inversion": "**What does a shared gradient give away?** In federated learning people share gradients instead of "
     "images. Whoever sees one can look for the image that causes it: the objective is that of gradient matching, with "

@@ -31,7 +31,12 @@ def evaluate_and_keep(
     step: int = 0,
     also: str | None = None,
 ) -> bool:
-    """Test accuracy of ``synthetic``, kept with the job's run (and with run ``also``). False when stopped before."""
+    """Test accuracy of ``synthetic``, kept with the job's run (and with run ``also``). False when stopped before.
+
+    A run that was killed after that and before it was done has its accuracy already, and is not tested again.
+    """
+    if any(not found.get("imported") for found in job.store.evaluations([job.id])):
+        return True
     what = f"Evaluating: {seeds} student{'s' if seeds > 1 else ''} under the {protocol} protocol"
     job.say(what + ".", step)
     work = students.evaluate_slices(

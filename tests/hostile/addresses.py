@@ -188,5 +188,19 @@ PAGES = [
     *page("applications", "There is no section", *each("section", "<script>\0", "x" * 5000)),
     *page("applications", "asked for", *each("n", "9" * 5000), *each("no", "nan"), *each("net", "../x")),
     *page("applications", "must be|press the button", *each("ds", "x" * 600, PICTURE, "folder:a\0b")),
+    *page(
+        "applications",
+        "asked for",
+        *each("ipc", "9" * 5000, "-1", section="continual"),
+        *each("t", "nan", section="poisoning"),
+    ),
+    *page("applications", "must be|press the button", *each("from", "x" * 600, PICTURE, "../x", section="adaptation")),
+    *page("applications", "", *each("src", "../../etc/passwd", PICTURE, "x" * 5000, "a\0", section="search")),
+    *page(
+        "applications",
+        "",
+        *each("te", "../x", PICTURE, "a\0,b", section="data-free"),
+        *each("st", "../x,a\0,,", section="ownership"),
+    ),
 ]
 CASES = [*LINKS, *PAGES]

@@ -20,7 +20,6 @@ from engine.probes.applications import (
     ownership,
     search,
 )
-from engine.probes.applications.specs import PREPARED
 from engine.probes.desk import Desk
 from engine.probes.specs import PROBES
 from engine.runs.store import Store
@@ -42,13 +41,6 @@ SMALL = {
     "ownership": {"source": SET, "students": STUDENT, "trials": 2, "references": 3},
 }  # fmt: skip
 FIGURES = {"continual": 3, "poisoning": 2, "membership": 2}  # others have one
-
-
-@pytest.fixture(autouse=True)
-def all_asked(monkeypatch):
-    """Those are asked, too, that pages and the command line do not ask yet."""
-    for probe in PREPARED:
-        monkeypatch.setitem(PROBES, probe.id, probe)
 
 
 @pytest.fixture

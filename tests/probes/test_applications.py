@@ -24,7 +24,6 @@ from engine.probes.applications.membership import auc, split, true_positives
 from engine.probes.applications.ownership import chance, margins
 from engine.probes.applications.poisoning import measured
 from engine.probes.applications.specs import (
-    PREPARED,
     AdaptationSpec,
     ContinualSpec,
     OwnershipSpec,
@@ -32,18 +31,10 @@ from engine.probes.applications.specs import (
     SearchSpec,
 )
 from engine.probes.desk import Desk
-from engine.probes.specs import PROBES
 from engine.runs.store import Store
 from engine.spec import build_spec
 from engine.students.fit import fit
 from engine.students.kept import save_student
-
-
-@pytest.fixture(autouse=True)
-def all_asked(monkeypatch):
-    """Those are asked, too, that pages and the command line do not ask yet."""
-    for probe in PREPARED:
-        monkeypatch.setitem(PROBES, probe.id, probe)
 
 
 def asked(home, probe, spec):

@@ -328,3 +328,26 @@ def test_workers_of_another_machine_are_left_alone(store, monkeypatch):
         with store.present("a CPU"):
             patch.undo()
             assert store.workers() == [] and len(list((store.home / "workers").iterdir())) == 1
+
+
+def test_a_run_killed_after_its_last_measurement_is_not_measured_twice(store, monkeypatch):
+    class Killed(BaseException):
+        """As a kill, nothing behind it is done."""
+
+    def killed(*args, **more):
+        if args[2] == "done":
+            raise Killed
+        return announce(*args, **more)
+
+    id, announce = store.submit("distill", build_spec("distill", students=2, steps=5)), Store.announce
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "announce", killed)
+        with pytest.raises(Killed):
+            run_job(store, store.claim(os.getpid()))
+        patch.setattr("engine.runs.store.alive", lambda *_: False)
+        assert store.sweep() == [id]
+    before = images(store, id)
+    store.command(id, "resume")
+    run_job(store, store.claim(os.getpid()))
+    assert store.run(id).status == "done" and torch.equal(images(store, id), before)
+    assert len(store.evaluations([id])) == len([e for e in store.events(id) if e.kind == "evaluation"]) == 1

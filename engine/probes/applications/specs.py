@@ -219,9 +219,6 @@ APPLICATIONS = (
         InversionSpec,
         f"{_HOME}.inversion",
     ),
-)
-# Those whose experiments have not been measured as a whole yet: tests ask them, pages and the command line do not.
-PREPARED = (
     ProbeInfo(
         "continual",
         "Continual learning",
