@@ -1087,7 +1087,7 @@ def _export_help() -> str:
 
 def _help(row: Parameter, default: Any) -> str:
     own = {m.id: r for m in METHODS.values() for r in parameters(m.parameters) if r.name == row.name}
-    if own and row.name not in {r.name for r in parameters(SPECS["distill"])}:
+    if row in own.values():
         uses = "; ".join(f"{id}: {allowed(r)}, {r.default}" for id, r in own.items())
         return f"{row.label}. {row.help} Method, values, default: {uses}."
     limits = "" if row.kind in ("bool", "text") else f" {allowed(row).capitalize()}."

@@ -66,7 +66,7 @@ TERMS = {  # of the glossary, for the “?” of a section
     "ownership": ("student", "distillation"),
 }
 OWN_WORDS = {
-    "network": {"lenet-sigmoid": "LeNet with sigmoids", "convnet": "ConvNet"},
+    "network": {"lenet-sigmoid": "LeNet with sigmoids", "convnet": "ConvNet", "lenet": "LeNet", "mlp": "MLP"},
     "label": {"read": "read off (iDLG)", "fitted": "fitted (DLG)"},
     "protocol": WORDS["protocol"],
     "grid": {"small": "8 ConvNets", "large": "36 ConvNets"},
@@ -408,7 +408,7 @@ def adaptation(found: Answered) -> None:
 
 def search(found: Answered) -> None:
     facts, table, ranks = found.answer.facts, found.table("networks"), found.table("ranks")
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns(2, gap="large")
     with left:
         plot(
             applied.ranks(table, facts["ways"], facts["kinds"], is_dark()), "search",
@@ -423,7 +423,7 @@ def search(found: Answered) -> None:
                     "Rank correlation": ["–" if pd.isna(v) else f"{v:.2f}" for v in ranks["rho"].astype(float)],
                     "p": ["–" if pd.isna(v) else f"{v:.3f}" for v in ranks["p"].astype(float)],
                     "First choice": ranks["chosen"],
-                    "Below the best (points)": [f"{100 * v:.1f}" for v in ranks["lost"]],
+                    "Below the best": [f"{100 * v:.1f} points" for v in ranks["lost"]],
                 }
             ),
             hide_index=True,
@@ -463,7 +463,7 @@ def data_free(found: Answered) -> None:
 
 def membership(found: Answered) -> None:
     compared(found, "membership", ("auc", "tpr"), 0.5)
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns(2, gap="large")
     with left:
         summary, ways = found.table("summary"), found.answer.facts["ways"]
         mine = summary[summary["measure"] == "accuracy"]

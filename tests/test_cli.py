@@ -12,6 +12,7 @@ import pytest
 from engine import cli
 from engine.data import catalogue
 from engine.methods import METHODS
+from engine.probes.specs import PROBES
 from engine.runs.store import Store
 from engine.spec import SPECS, build_spec
 from engine.synthetic import load_synthetic
@@ -258,6 +259,12 @@ def test_help_names_every_parameter_and_the_methods_it_belongs_to(run):
     for info in METHODS.values():
         for row in parameters(info.parameters):
             assert f"--{row.name.replace('_', '-')}" in out and info.id in out
+
+
+@pytest.mark.parametrize("command", ["student train", "rank", *(f"probe {id}" for id in PROBES)])
+def test_help_of_what_no_method_does_names_no_method(run, command):
+    _, out, _ = run(*command.split(), "--help")
+    assert "Method, values" not in " ".join(out.split())
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def chart(
     figure.update_layout(
         height=380, margin={"l": 8, "r": 12, "t": 8, "b": 8}, showlegend=bool(others),
         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0, "font": {"size": 13, "color": text}},
-        font={"size": 14, "color": text}, xaxis_title_font_color=text, yaxis_title_font_color=text,
+        font={"size": 14, "color": text},
         plot_bgcolor="rgba(0,0,0,0)", paper_bgcolor="rgba(0,0,0,0)",
     )  # fmt: skip
     return figure

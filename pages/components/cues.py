@@ -352,5 +352,3 @@ def _common(figure: go.Figure, height: int, text: str) -> None:
         font={"size": 14, "color": text},
         legend={"orientation": "h", "y": -70 / height, "yanchor": "top", "x": 0, "font": {"size": 14, "color": text}},
     )
-    figure.update_xaxes(title_font_color=text)
-    figure.update_yaxes(title_font_color=text)

@@ -11,6 +11,7 @@ import streamlit as st
 from engine.seminar import presenter_key
 from pages.components.address import kept
 from pages.components.component import component
+from pages.components.cues import ink
 from pages.components.hiding import hidden
 
 Table: TypeAlias = pd.DataFrame | Callable[[], pd.DataFrame]
@@ -24,6 +25,9 @@ _save = component(
 
 def figure(chart: Any, key: str, alt: str, table: Table, what: str) -> None:
     """A finished result as a plotly figure, with a small “Download” below it; see ``take``."""
+    text, _ = ink(is_dark())  # Streamlit draws the titles of axes in a grey that is too faint for a hall
+    chart.update_xaxes(title_font_color=text)
+    chart.update_yaxes(title_font_color=text)
     st.plotly_chart(enlarged(chart) if is_big() else chart, key=key, config={"displayModeBar": False}, alt=alt)
     take(key, table, what)
 

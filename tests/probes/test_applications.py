@@ -22,10 +22,12 @@ from engine.probes.applications.continual import forgetting, part_of, together
 from engine.probes.applications.data_free import Generator, balanced, concentration, dirichlet, retained, softened
 from engine.probes.applications.membership import auc, split, true_positives
 from engine.probes.applications.ownership import chance, margins
-from engine.probes.applications.poisoning import measured
+from engine.probes.applications.poisoning import MEASURES, measured
 from engine.probes.applications.specs import (
     AdaptationSpec,
     ContinualSpec,
+    DataFreeSpec,
+    MembershipSpec,
     OwnershipSpec,
     PoisoningSpec,
     SearchSpec,
@@ -292,3 +294,70 @@ def test_the_chance_of_one_more_reference_is_that_of_a_prediction_interval():
     edge = mean + float(stats.t.ppf(0.975, 4)) * spread * (1 + 1 / 5) ** 0.5  # of the 95 % prediction interval
     assert chance(edge, references) == pytest.approx(0.025)
     assert chance(mean, references) == pytest.approx(0.5)
+
+
+# ---- each experiment once, small ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_distilled_memory_keeps_more_than_a_random_one(home):
+    spec = ContinualSpec(dataset="digits", ipc=2, per_step=5, repeats=2, steps=60)
+    found = means(answered(home, "continual", spec))
+    assert found["distilled", "accuracy"] > found["random", "accuracy"] + 0.02
+    assert all(0 <= found[way, "forgetting"] < 0.5 for way in ("distilled", "herding", "random"))
+
+
+@pytest.mark.slow
+def test_one_step_on_distilled_images_makes_new_networks_misread_a_class_and_no_other(home):
+    spec = PoisoningSpec(dataset="digits", steps=200, networks=3, source_steps=150, pool=12)
+    found = means(answered(home, "poisoning", spec))
+    assert found["before", "misread"] < 0.1 and found["before", "others"] > 0.85
+    assert found["distilled", "misread"] > 0.6 and found["distilled", "others"] > 0.7
+    assert found["distilled", "misread"] + found["distilled", "others"] > sum(found["real", m] for m in MEASURES)
+
+
+@pytest.mark.slow
+def test_a_few_steps_on_distilled_images_carry_networks_to_another_dataset(home):
+    spec = AdaptationSpec(source="shapes", dataset="digits", steps=100, networks=3, source_steps=150, pool=8)
+    found = means(answered(home, "adaptation", spec))
+    assert found["before", "accuracy"] < 0.25
+    assert found["distilled", "accuracy"] > found["before", "accuracy"] + 0.2
+    assert found["distilled", "accuracy"] > found["random", "accuracy"]
+
+
+@pytest.mark.slow
+def test_a_set_ranks_networks_in_a_fraction_of_the_time(home, chosen):
+    found = answered(home, "search", SearchSpec(source=chosen, steps=80, tested=300))
+    assert len(found.tables["networks"]) == 8
+    assert all(row["full"] > 0.5 for row in found.tables["networks"])
+    assert {row["way"] for row in found.tables["ranks"]} == {"set", "random"}
+    assert all(-1 <= row["rho"] <= 1 and row["lost"] >= 0 for row in found.tables["ranks"])
+
+
+@pytest.mark.slow
+def test_students_learn_from_a_teacher_without_its_data(home, chosen):
+    spec = DataFreeSpec(
+        teacher=a_teacher(home), source=chosen, images=10, students=1, steps=40, learning=100, rounds=30
+    )
+    found = means(answered(home, "data-free", spec))
+    for way in ("impressions", "other", "generator"):
+        assert found[way, "accuracy"] > 0.3, way
+    assert found["real", "accuracy"] > 0.6 and found["set", "accuracy"] > 0.5
+
+
+@pytest.mark.slow
+def test_a_distilled_set_gives_fewer_members_away_than_the_images_themselves(home):
+    found = means(
+        answered(home, "membership", MembershipSpec(dataset="digits", members=30, repeats=1, steps=50, training=150))
+    )
+    assert found["seen", "auc"] > 0.65
+    assert found["distilled", "auc"] < found["seen", "auc"] - 0.05
+    assert found["full", "accuracy"] > found["random", "accuracy"]
+
+
+@pytest.mark.slow
+def test_students_of_a_set_are_told_from_networks_that_never_saw_it(home, chosen):
+    found = answered(home, "ownership", OwnershipSpec(source=chosen, trials=2, references=6)).tables["networks"]
+    own, references = ([r for r in found if r["way"] == way] for way in ("own", "reference"))
+    assert min(r["statistic"] for r in own) > max(r["statistic"] for r in references)
+    assert all(r["trained_from_it"] for r in own) and not any(r["trained_from_it"] for r in references)

@@ -37,7 +37,7 @@ from engine.probes.applications.specs import AdaptationSpec
 from engine.probes.desk import Answer
 from engine.spec import build_spec
 
-RATES = (0.003, 0.01, 0.03, 0.1, 0.3)  # step sizes that real images may choose from
+RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # step sizes that real images may choose from
 WAYS = {
     "before": "Before", "random": "Random real", "kmeans-real": "k-means, nearest real", "distilled": "Distilled",
 }  # fmt: skip
@@ -54,9 +54,9 @@ def answer(spec: AdaptationSpec, work: Work) -> Answer:
     source = source_dataset(spec.source, data)  # refuses what does not fit before anything is computed
     enough(data, spec.ipc)
     run = build_spec(
-        "distill", dataset=spec.dataset, method="dd", network="lenet", ipc=spec.ipc, init="real", steps=spec.steps,
+        "distill", dataset=spec.dataset, method="dd", network=spec.network, ipc=spec.ipc, init="real", steps=spec.steps,
         initial="random-pretrained", distill_steps=spec.descents, distill_epochs=1, shared=True, lr_step=0.02,
-        lr_img=0.01, batch_real=256, source=spec.source, source_steps=spec.source_steps, pool=spec.pool,
+        lr_img=0.05, batch_real=256, source=spec.source, source_steps=spec.source_steps, pool=spec.pool,
         halve=max(1, spec.steps // 3), seed=spec.seed,
     )  # fmt: skip
     distiller = Method()

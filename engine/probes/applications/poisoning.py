@@ -65,9 +65,9 @@ def answer(spec: PoisoningSpec, work: Work) -> Answer:
     enough(data, spec.ipc)
     known = spec.weights == "known"
     run = build_spec(
-        "distill", dataset=spec.dataset, method="dd", network="lenet", ipc=spec.ipc, init="real", steps=spec.steps,
+        "distill", dataset=spec.dataset, method="dd", network=spec.network, ipc=spec.ipc, init="real", steps=spec.steps,
         initial="fixed-pretrained" if known else "random-pretrained", distill_steps=1, distill_epochs=1, lr_step=0.02,
-        lr_img=0.01, batch_real=512, source_steps=spec.source_steps, pool=spec.pool, halve=max(1, spec.steps // 3),
+        lr_img=0.05, batch_real=512, source_steps=spec.source_steps, pool=spec.pool, halve=max(1, spec.steps // 3),
         seed=spec.seed,
     )  # fmt: skip
     distiller = Poisoner()

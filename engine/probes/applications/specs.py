@@ -83,11 +83,17 @@ class ContinualSpec(Frozen):
 
 
 def _source_steps() -> Any:
-    return field(500, "Pre-training", "pre", "Steps of pre-training of each network.", True, ge=10, le=20_000)
+    return field(200, "Pre-training", "pre", "Steps of pre-training of each network.", True, ge=10, le=20_000)
 
 
 def _pool() -> Any:
-    return field(10, "Networks to learn from", "po", "Pre-trained networks to distil with.", True, ge=1, le=200)
+    return field(20, "Networks to learn from", "po", "Pre-trained networks to distil with.", True, ge=1, le=200)
+
+
+def _network() -> Any:
+    return field(
+        "mlp", "Network", "net", "What is trained: an MLP, or the papers' LeNet, which few images move less surely."
+    )
 
 
 class PoisoningSpec(Frozen):
@@ -103,6 +109,7 @@ class PoisoningSpec(Frozen):
         "known: the images are made for one network. unknown: for any network trained alike; tested on networks that "
         "they were not made with.",
     )
+    network: Literal["mlp", "lenet"] = _network()
     ipc: int = field(10, "Images per class", "ipc", "Distilled images per class in the one step.", ge=1, le=50)
     steps: int = field(300, "Distilling steps", "n", "Updates of the images.", True, ge=1, le=20_000)
     networks: int = field(5, "Networks", "st", "Networks attacked where the weights are unknown.", True, ge=2, le=50)
@@ -119,8 +126,9 @@ class AdaptationSpec(Frozen):
         "digits", "To", "ds", "The dataset to adapt to, with as many classes.", min_length=1, max_length=500
     )
     ipc: int = field(1, "Images per class", "ipc", "Distilled, and real, images per class.", ge=1, le=50)
+    network: Literal["mlp", "lenet"] = _network()
     descents: int = field(5, "Steps of descent", "d", "Steps of gradient descent on the images.", ge=1, le=50)
-    steps: int = field(300, "Distilling steps", "n", "Updates of the images.", True, ge=1, le=20_000)
+    steps: int = field(150, "Distilling steps", "n", "Updates of the images.", True, ge=1, le=20_000)
     networks: int = field(5, "Networks", "st", "Networks to adapt, none of them distilled with.", True, ge=2, le=50)
     source_steps: int = _source_steps()
     pool: int = _pool()
