@@ -70,6 +70,7 @@ def _minutes(minutes: float) -> str:
 
 
 XEON = "two cores of a 2.8 GHz Xeon"
+AMX = "two cores of a 2.6 GHz Xeon with bf16 units (AMX)"
 
 PRESETS: dict[str, Preset] = {
     p.id: p
@@ -109,15 +110,14 @@ PRESETS: dict[str, Preset] = {
             {
                 "dataset": "mnist",
                 "method": "frepo",
-                "cosine": False,
                 "ipc": 10,
                 "init": "real",
-                "minutes": 5,
+                "minutes": 6,
                 "students": 1,
                 "lr_img": 0.01,
                 "network": "convnet-wide",
             },
-            Expectation(0.972, None, "FRePo", 5, 12, XEON),
+            Expectation(0.977, 0.001, "FRePo", 6, 5, AMX),
         ),
         Preset(
             "mnist-frepo-1",
@@ -128,10 +128,11 @@ PRESETS: dict[str, Preset] = {
                 "method": "frepo",
                 "ipc": 1,
                 "init": "real",
-                "minutes": 5,
+                "minutes": 4,
                 "lr_img": 0.01,
                 "network": "convnet-wide",
             },
+            Expectation(0.899, 0.005, "FRePo", 4, 0.6, AMX),
         ),
         Preset(
             "cifar10-frepo-1",
@@ -253,12 +254,13 @@ PRESETS: dict[str, Preset] = {
                 "method": "dsa",
                 "ipc": 10,
                 "init": "real",
-                "minutes": 30,
+                "minutes": 12,
                 "students": 1,
                 "lr_img": 1.0,
                 "inner_loop": 5,
                 "lr_net": 0.1,
             },
+            Expectation(0.481, 0.002, "DSA", 12, 2.5, AMX),
         ),
         Preset(
             "mnist-dd-1",
