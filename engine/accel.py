@@ -243,7 +243,8 @@ def fast_bf16_cpu() -> bool:
 def pick_accel(device: str = "auto", deterministic: bool = False, compile: bool | None = None) -> Accel:
     """The accelerator for ``device`` (auto, cpu, cuda, mps).
 
-    Compilation is on for CUDA, and for CPUs with a C++ compiler; ``LIMBECK_COMPILE=0`` switches it off. Raises
+    Compilation is on for CUDA, and for CPUs with a C++ compiler; ``LIMBECK_COMPILE=0`` switches it off. bf16 is on for
+    CUDA, and for CPUs that are fast with it; ``LIMBECK_BF16=0`` switches it off, so that machines agree. Raises
     ``Refused`` when the named device is not there.
     """
     if device == "auto":
@@ -256,7 +257,8 @@ def pick_accel(device: str = "auto", deterministic: bool = False, compile: bool 
     if compile is None:
         able = device == "cuda" or (device == "cpu" and bool(shutil.which("g++") or shutil.which("clang++")))
         compile = able and os.environ.get("LIMBECK_COMPILE", "1") != "0"
-    bf16 = not deterministic and (device == "cuda" or (device == "cpu" and fast_bf16_cpu()))
+    allowed = not deterministic and os.environ.get("LIMBECK_BF16", "1") != "0"
+    bf16 = allowed and (device == "cuda" or (device == "cpu" and fast_bf16_cpu()))
     if deterministic:
         torch.use_deterministic_algorithms(True, warn_only=True)
     return Accel(torch.device(device), bf16, compile, deterministic)

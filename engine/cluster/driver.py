@@ -31,7 +31,8 @@ from engine.runs.store import Store
 log = logging.getLogger("limbeck.cluster")
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_BEHIND = [".git", ".venv", "/tests", "/assets", "/pages", "*.md", "__pycache__", ".*_cache"]  # not sent to nodes
-PASSED_ON = ("LIMBECK_METHODS", "LIMBECK_COMPILE")  # variables of the head that hold for the nodes as well
+# Variables of the head that hold for the nodes as well.
+PASSED_ON = ("LIMBECK_METHODS", "LIMBECK_COMPILE", "LIMBECK_BF16")
 CPUS = "LIMBECK_RAY_CPUS"
 ASK_EVERY = 0.25  # seconds between two questions after an errand
 TRIES = 3  # nodes that one errand may lose

@@ -208,6 +208,25 @@ def test_the_compiled_step_computes_the_same(home, data, method, values, monkeyp
     torch.testing.assert_close(fast, eager, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_in_bf16_goes_where_one_in_full_precision_goes(home, data, method):
+    brief = {"rat": {"total": 2, "window": 2}, "mtt": {"syn_steps": 2, "experts": 1}}.get(method, {})
+    spec = build_spec("distill", method=method, **{**SMALL, "deterministic": False, **brief})
+
+    def step(bf16):
+        torch.manual_seed(0)
+        distiller = make_distiller(method)
+        distiller.setup(spec, data, Accel(torch.device("cpu"), bf16=bf16))
+        before = distiller.synthetic().images.clone()
+        while (report := distiller.step()).loss is None:  # experts are being recorded
+            pass
+        return report.loss, (distiller.synthetic().images - before).flatten()
+
+    (loss, moved), (rough, went) = step(False), step(True)
+    assert rough != loss and rough == pytest.approx(loss, rel=0.1)
+    assert float(torch.cosine_similarity(moved, went, dim=0)) > 0.8
+
+
 LEARN = [("frepo", {"lr_img": 0.01}), ("dd", {**BRIEF, "distill_epochs": 1}), ("mtt", {"syn_steps": 2, "experts": 1})]
 
 

@@ -327,7 +327,7 @@ def test_a_few_steps_on_distilled_images_carry_networks_to_another_dataset(home)
 
 @pytest.mark.slow
 def test_a_set_ranks_networks_in_a_fraction_of_the_time(home, chosen):
-    found = answered(home, "search", SearchSpec(source=chosen, steps=80, tested=300))
+    found = answered(home, "search", SearchSpec(source=chosen, steps=150, tested=300))
     assert len(found.tables["networks"]) == 8
     assert all(row["full"] > 0.5 for row in found.tables["networks"])
     assert {row["way"] for row in found.tables["ranks"]} == {"set", "random"}
