@@ -117,7 +117,7 @@ PRESETS: dict[str, Preset] = {
                 "lr_img": 0.01,
                 "network": "convnet-wide",
             },
-            Expectation(0.977, 0.001, "FRePo", 6, 5, AMX),
+            Expectation(0.977, 0.0005, "FRePo", 6, None, AMX),
         ),
         Preset(
             "mnist-frepo-1",
@@ -132,7 +132,7 @@ PRESETS: dict[str, Preset] = {
                 "lr_img": 0.01,
                 "network": "convnet-wide",
             },
-            Expectation(0.899, 0.005, "FRePo", 4, 0.6, AMX),
+            Expectation(0.899, 0.005, "FRePo", 4, 0.5, AMX),
         ),
         Preset(
             "cifar10-frepo-1",
@@ -260,7 +260,7 @@ PRESETS: dict[str, Preset] = {
                 "inner_loop": 5,
                 "lr_net": 0.1,
             },
-            Expectation(0.481, 0.002, "DSA", 12, 2.5, AMX),
+            Expectation(0.481, 0.002, "DSA", 12, None, AMX),
         ),
         Preset(
             "mnist-dd-1",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.func import grad_and_value
 
-from engine.accel import COMPILING, Accel, _Compiled, _Modes
+from engine.accel import COMPILING, Accel, _Compiled, _Modes, pick_accel
 
 CPU = Accel(torch.device("cpu"), compile=True)
 
@@ -156,3 +156,11 @@ def test_a_module_can_be_called_while_another_thread_traces():
         called.set()
         thread.join()
     assert [n.op for n in traced[0].graph.nodes] == ["placeholder", "call_module", "output"]
+
+
+def test_full_precision_can_be_asked_for_where_bf16_is_fast(monkeypatch):
+    monkeypatch.setattr("engine.accel.fast_bf16_cpu", lambda: True)
+    monkeypatch.delenv("LIMBECK_BF16")
+    assert pick_accel("cpu").bf16
+    monkeypatch.setenv("LIMBECK_BF16", "0")
+    assert not pick_accel("cpu").bf16
