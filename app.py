@@ -129,6 +129,24 @@ def frames(request: Request) -> Response:
     return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
 
+def moment(request: Request) -> Response:
+    """What is known of the moment of a frame: distilling seconds, real images looked at, shares of the gradient."""
+    step = request.path_params["step"]
+    found = store().events(request.path_params["run"], kinds=("frame",), limit=100_000) if step.isdecimal() else []
+    known = next((e.data for e in reversed(found) if str(e.step) == step), None)
+    if known is None:
+        return PlainTextResponse("There is no such frame.", 404)
+    return JSONResponse(known, headers={"Cache-Control": "public, max-age=31536000, immutable"})
+
+
+def beside(request: Request) -> Response:
+    """A picture or a list that stands beside a run's film. It never changes under one URL, as a frame."""
+    path = store().beside(request.path_params["run"], request.path_params["name"])
+    if path is None:
+        return PlainTextResponse("There is no such file.", 404)
+    return FileResponse(path, headers={"Cache-Control": "public, max-age=31536000, immutable"})
+
+
 def result(request: Request) -> Response:
     """The distilled set as safetensors and JSON in one zip."""
     return _download(request, "zip")
@@ -299,7 +317,9 @@ def _end_streams_on_signals() -> None:
 
 ROUTES = [
     Route("/api/runs/{run}/frames/{step}.webp", frame),
+    Route("/api/runs/{run}/frames/{step}.json", moment),
     Route("/api/runs/{run}/frames", frames),
+    Route("/api/runs/{run}/beside/{name}", beside),
     Route("/api/runs/{run}/events", events),
     Route("/api/runs/{run}/result.zip", result),
     Route("/api/runs/{run}/exports/{format}", exported),

@@ -33,7 +33,9 @@ class Reel {
     this.status = run.status || "";
     this.message = "";
     this.layout = null;
-    this.frames = []; // {step, event, seconds, loss}, ascending
+    this.frames = []; // {step, event, seconds, loss, seen}, ascending; see `fact` for what a frame may hold besides
+    this.beside = {}; // what stands beside the film: names, each with its version
+    this.fetched = new Map(); // of those, what was asked for
     this.metric = null;
     this.machine = "";
     this.bitmaps = new Map(); // least recently used first
@@ -59,7 +61,8 @@ class Reel {
     this.status = film.status;
     this.message = film.message;
     this.metric = film.metric;
-    this.frames = film.frames.map(([step, event, seconds, loss]) => ({ step, event, seconds, loss }));
+    this.frames = film.frames.map(([step, event, seconds, loss, seen]) => ({ step, event, seconds, loss, seen }));
+    this.beside = film.beside || {};
     this.changed(this);
     if (ACTIVE.includes(this.status)) this.listen(film.cursor);
     else this.hangUp();
@@ -77,13 +80,14 @@ class Reel {
     on("layout", (e) => {
       this.layout = e;
       this.machine = e.machine || "";
+      this.load(); // what stands beside the film was written before
     });
     on("metric", (e) => (this.metric = e));
     on("frame", (e, event) => {
       const last = this.frames.at(-1);
       if (last && last.step === e.step) this.frames.pop();
       const loss = this.metric && this.metric.step <= e.step ? this.metric.loss : null;
-      this.frames.push({ step: e.step, event, seconds: e.seconds, loss });
+      this.frames.push({ step: e.step, event, seconds: e.seconds, loss, seen: e.images_seen, shares: e.shares || null });
     });
     on("status", (e) => {
       this.status = e.status;
@@ -98,7 +102,7 @@ class Reel {
   }
 
   at(time, clock) {
-    // The last frame that is not after `time` on this clock (“step” or “seconds”), else the first.
+    // The last frame that is not after `time` on this clock (“step”, “seconds” or “seen”), else the first.
     let low = 0;
     let high = this.frames.length - 1;
     while (low < high) {
@@ -136,6 +140,34 @@ class Reel {
     }
   }
 
+  // A picture or list that stands beside the film, or null. It is fetched once for each version.
+  async still(name) {
+    const version = this.beside[name];
+    if (!version) return null;
+    const key = `${name}?v=${version}`;
+    if (!this.fetched.has(key))
+      this.fetched.set(
+        key,
+        (async () => {
+          const answer = await fetch(`/api/runs/${this.id}/beside/${key}`);
+          if (!answer.ok) return null;
+          if (name.endsWith(".json")) return answer.json();
+          return createImageBitmap(await answer.blob(), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+        })().catch(() => null),
+      );
+    return this.fetched.get(key);
+  }
+
+  // Each image's share of the squared gradient at a frame, in thousandths, or null.
+  async shares(frame) {
+    if (frame.shares === undefined) {
+      frame.shares = null; // asked for
+      const answer = await fetch(`/api/runs/${this.id}/frames/${frame.step}.json?e=${frame.event}`).catch(() => null);
+      if (answer && answer.ok) frame.shares = (await answer.json()).shares || null;
+    }
+    return frame.shares;
+  }
+
   hangUp() {
     if (this.source) this.source.close();
     this.source = null;
@@ -146,7 +178,9 @@ class Reel {
     clearTimeout(this.retry);
     this.hangUp();
     for (const bitmap of this.bitmaps.values()) bitmap.then((b) => b && b.close()).catch(() => {});
+    for (const still of this.fetched.values()) still.then((b) => b && b.close && b.close());
     this.bitmaps.clear();
+    this.fetched.clear();
     this.shown = null;
   }
 }
@@ -225,16 +259,24 @@ function clock(seconds) {
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
+const TIMELINES = { frames: "frame by frame", step: "by steps", seconds: "by distilling time", seen: "by real images seen" };
+const LAYERS = {
+  images: "images",
+  start: "change since the start",
+  last: "change since the last frame",
+  mean: "difference from the class mean",
+};
+
 const short = (x) => (x === null || x === undefined ? "" : Math.abs(x) >= 1000 || (x && Math.abs(x) < 0.001) ? x.toExponential(2) : x.toPrecision(3));
 
 class Player {
   constructor(parent) {
     this.reels = [];
     this.time = 0; // where the film is, on the clock
-    this.clock = "step"; // or “seconds”: of distilling
+    this.clock = "step"; // or “seconds” of distilling, or real images “seen”
     this.even = true; // the slider goes from frame to frame, whatever lies between them on the clock
     this.speed = 1;
-    this.layer = "images"; // or what changed in them since the “start”, or since the “last” frame
+    this.layer = "images"; // or what changed in them since the “start”, or since the “last” frame, or from the “mean”
     this.wiping = false;
     this.following = true;
     this.playing = false;
@@ -282,7 +324,7 @@ class Player {
     );
     this.more.ariaExpanded = "false";
     const choice = (label, options, act) => {
-      const select = element("select", { onchange: () => act(select.value) });
+      const select = element("select", { ariaLabel: label, onchange: () => act(select.value) });
       select.append(...Object.entries(options).map(([value, text]) => element("option", { value }, text)));
       return element("label", {}, label, select);
     };
@@ -297,10 +339,8 @@ class Player {
         choice("Speed", { 1: "normal", 0.25: "a quarter", 0.5: "half", 2: "double", 4: "fourfold" }, (value) => {
           this.speed = Number(value);
         }),
-        choice("Timeline", { frames: "frame by frame", step: "by steps", seconds: "by distilling time" }, (value) =>
-          this.tell(value),
-        ),
-        choice("Show", { images: "images", start: "change since the start", last: "change since the last frame" }, (value) => {
+        choice("Timeline", TIMELINES, (value) => this.tell(value)),
+        choice("Show", LAYERS, (value) => {
           this.layer = value;
           this.show();
         }),
@@ -314,8 +354,11 @@ class Player {
     this.spoken = element("p", { className: "spoken", ariaLive: "polite" });
     this.loupe = element("div", { className: "loupe", hidden: true, ariaHidden: "true" });
     this.lens = element("canvas");
-    this.label = element("span");
-    this.loupe.append(this.lens, this.label);
+    this.label = element("b");
+    this.told = element("span");
+    this.near = element("canvas");
+    this.nearest = element("span");
+    this.loupe.append(this.lens, this.label, this.told, this.near, this.nearest);
     this.root = element(
       "section",
       { className: "player", ariaLabel: "Film of the distilled images" },
@@ -411,7 +454,6 @@ class Player {
 
   // When there is a frame to see, on the clock.
   times() {
-    if (this.reels.length === 1) return this.reels[0].frames.map((f) => f[this.clock]);
     const all = [...new Set(this.reels.flatMap((reel) => reel.frames.map((f) => f[this.clock])))].sort((a, b) => a - b);
     if (!this.data.together) return all;
     // Branches of one run are shown from where they part.
@@ -431,7 +473,7 @@ class Player {
   tell(timeline) {
     const frame = this.frame();
     this.even = timeline === "frames";
-    this.clock = timeline === "seconds" ? "seconds" : "step";
+    this.clock = this.even ? "step" : timeline;
     if (frame) this.time = frame[this.clock];
     this.show();
   }
@@ -458,6 +500,7 @@ class Player {
       return;
     }
     if (reel.layout && reel.laid !== JSON.stringify(reel.layout)) this.layOut();
+    this.offer();
     const times = this.times();
     if (this.following && times.length && !this.playing) this.time = times.at(-1);
     if (!this.started && times.length > 1 && this.reels.every((r) => r.layout)) {
@@ -474,6 +517,15 @@ class Player {
       this.due = null;
       this.show();
     });
+  }
+
+  // Not every run tells how many images were seen, or has the means of its classes beside its film.
+  offer() {
+    const [, timelines, layers] = this.choices.map((label) => label.lastChild);
+    const all = (has) => this.reels.every((reel) => has(reel));
+    const one = (select, value, there) => (select.querySelector(`[value=${value}]`).hidden = !there);
+    one(timelines, "seen", all((reel) => reel.frames.length && reel.frames.every((f) => Number.isFinite(f.seen))));
+    one(layers, "mean", all((reel) => reel.beside["mean.webp"]));
   }
 
   follow() {
@@ -578,7 +630,12 @@ class Player {
         if (!frame || !reel.layout) return;
         const changes = this.layer !== "images";
         const before = this.layer === "start" ? 0 : Math.max(0, reel.frames.indexOf(frame) - 1);
-        const [bitmap, base] = await Promise.all([reel.bitmap(frame), changes && reel.bitmap(reel.frames[before])]);
+        const other = () => (this.layer === "mean" ? reel.still("mean.webp") : reel.bitmap(reel.frames[before]));
+        const [bitmap, base] = await Promise.all([reel.bitmap(frame), changes && other()]);
+        if (this.layer === "mean" && !base) {
+          this.layer = this.choices[2].lastChild.value = "images"; // there is none
+          return this.show();
+        }
         if (!bitmap || (changes && !base)) {
           if (number === this.asked && reel.frames.length) this.show(); // that frame is gone: the one before it
           return;
@@ -696,8 +753,7 @@ class Player {
     const row = Math.floor((event.clientY - box.top) / cell);
     if (column < 0 || column >= layout.columns || row < 0 || row >= layout.rows) return null;
     this.looked = { reel, column, row };
-    this.loupe.hidden = cell > 110; // large enough as it is
-    if (this.loupe.hidden) return { column, row, class: layout.classes[column] };
+    this.loupe.hidden = false;
     this.relook();
     const home = this.root.getBoundingClientRect();
     const [wide, high] = [this.loupe.offsetWidth, this.loupe.offsetHeight];
@@ -708,15 +764,39 @@ class Player {
     return { column, row, class: layout.classes[column] };
   }
 
-  relook() {
+  async relook() {
     if (this.loupe.hidden || !this.looked) return;
     const { reel, column, row } = this.looked;
     if (!reel.picture || !reel.layout) return;
-    const size = reel.picture.width / reel.layout.columns;
-    this.lens.width = this.lens.height = size;
-    this.lens.getContext("2d").drawImage(reel.picture, column * size, row * size, size, size, 0, 0, size, size);
-    this.label.textContent =
-      reel.layout.classes[column] + (reel.layout.rows > 1 ? `, image ${row + 1} of ${reel.layout.rows}` : "");
+    const { classes, rows, columns } = reel.layout;
+    const cut = (canvas, picture) => {
+      const size = picture.width / columns;
+      canvas.width = canvas.height = size;
+      canvas.getContext("2d").drawImage(picture, column * size, row * size, size, size, 0, 0, size, size);
+    };
+    cut(this.lens, reel.picture);
+    this.label.textContent = classes[column] + (rows > 1 ? `, image ${row + 1} of ${rows}` : "");
+    // More is known of a moment, and most of the end: labels as they were learned, and the nearest real images.
+    const frame = this.frame(reel);
+    const end = !ACTIVE.includes(reel.status) && frame === reel.frames.at(-1);
+    const place = row * columns + column;
+    const [shares, cells, near] = await Promise.all([
+      reel.shares(frame), end && reel.still("cells.json"), end && reel.still("nearest.webp"),
+    ]);
+    const now = this.looked;
+    if (now.reel !== reel || now.column !== column || now.row !== row || this.frame(reel) !== frame) return;
+    const share = shares && shares[place];
+    const label = cells && cells.labels && cells.labels[place];
+    this.told.textContent = [
+      label && `Learned label: ${label.map(([c, value]) => `${classes[c]}: ${value.toFixed(2)}`).join(", ")}`,
+      share !== null && share !== undefined && shares && `Share in lowering the loss: ${(share / 10).toFixed(1)} %`,
+    ]
+      .filter(Boolean)
+      .join("\n");
+    this.near.hidden = this.nearest.hidden = !near || !near.width || !cells.nearest;
+    if (this.near.hidden) return;
+    cut(this.near, near);
+    this.nearest.textContent = `Nearest real image: ${classes[cells.nearest[place]]}`;
   }
 
   // ---- words ----
@@ -725,7 +805,7 @@ class Player {
     const frame = this.frame(reel);
     if (!frame) return "No images yet";
     const loss = frame.loss === null || frame.loss === undefined ? "" : `, loss ${short(frame.loss)}`;
-    const what = { images: "", start: "change since the start, ", last: "change since the last frame, " }[this.layer];
+    const what = this.layer === "images" ? "" : `${LAYERS[this.layer]}, `;
     return `${reel.title || "Distilled images"}: ${what}${reel.layout ? reel.layout.columns : ""} classes, step ${frame.step}${loss}`;
   }
 
@@ -762,11 +842,16 @@ class Player {
     const now = atEnd && metric ? metric : frame;
     const facts = [];
     if (this.reels.length > 1)
-      facts.push(this.clock === "step" ? ["step", this.time.toLocaleString("en")] : ["distilling", clock(this.time)]);
+      facts.push(
+        this.clock === "seconds"
+          ? ["distilling", clock(this.time)]
+          : [this.clock === "seen" ? "real images seen" : "step", this.time.toLocaleString("en")],
+      );
     else if (now) {
       facts.push(["step", now.step.toLocaleString("en")]);
       if (now.loss !== null && now.loss !== undefined) facts.push(["loss", short(now.loss)]);
       if (now.seconds !== null && now.seconds !== undefined) facts.push(["distilling", clock(now.seconds)]);
+      if (this.clock === "seen" && frame) facts.push(["real images seen", frame.seen.toLocaleString("en")]);
     }
     if (this.reels.length < 2 && atEnd && metric && reel.status === "running" && !this.evaluating(reel)) {
       if (metric.rate) facts.push(["steps/s", short(metric.rate)]);

@@ -54,12 +54,14 @@ FIXED = {  # what no fork may change, and why
 
 @dataclass(frozen=True)
 class Point:
-    """What there is of a run at one of its steps: distilling ``seconds`` until then, and the files of it, or None."""
+    """What there is of a run at one of its steps: distilling ``seconds`` and ``images_seen`` until then, and the files
+    of it, or None."""
 
     run: Run
     spec: RunSpec
     step: int
     seconds: float
+    images_seen: int
     state: Path | None
     tensors: Path | None
     frame: Path | None
@@ -122,7 +124,7 @@ def point(store: Store, id: str, at: int | None = None) -> Point:
         raise Refused(f"Run {id} begins at step {found[0]:,}; the step to fork it at (at) was {at}.")
     step = before[-1]
     layouts = store.events(id, kinds=("layout",))
-    frames = {e.step: e.data.get("seconds") for e in store.events(id, kinds=("frame",), limit=100_000)}
+    shot = [e.data for e in store.events(id, kinds=("frame",), limit=100_000) if e.step <= step]
     tensors = store.tensors_path(id, step)
     if not tensors.is_file():
         tensors = store.folder(id) / "result" / "synthetic.safetensors"
@@ -132,7 +134,8 @@ def point(store: Store, id: str, at: int | None = None) -> Point:
         run,
         spec,
         step,
-        max([s for at, s in frames.items() if at <= step and s], default=run.seconds if step == run.step else 0.0),
+        max([s for e in shot if (s := e.get("seconds"))], default=run.seconds if step == run.step else 0.0),
+        max([e.get("images_seen") or 0 for e in shot], default=0),
         _checkpoints(store, id).get(step),
         tensors if has_tensors else None,
         store.frame_path(id, step),
@@ -186,7 +189,14 @@ def plan(here: Point, values: dict[str, Any]) -> Plan:
             )
     else:
         raise Refused(f"Of step {here.step:,} only the state is kept, which these settings do not fit; fork elsewhere.")
-    fork = Fork(run=here.run.id, step=here.step, seconds=here.seconds, source=source, changed=tuple(changed))  # type: ignore[arg-type]
+    fork = Fork(
+        run=here.run.id,
+        step=here.step,
+        seconds=here.seconds,
+        images_seen=here.images_seen,
+        source=source,  # type: ignore[arg-type]
+        changed=tuple(changed),
+    )
     spec = spec.model_copy(update={"fork": fork})
     return Plan(spec, files, here.layout, begins(fork, here.spec, spec))
 

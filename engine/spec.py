@@ -35,7 +35,8 @@ PROTOCOLS, BASELINES = get_args(ProtocolName), get_args(BaselineName)
 
 
 class Fork(Frozen):
-    """Where a forked run begins: at ``step`` of ``run``, which had taken that many distilling ``seconds`` by then.
+    """Where a forked run begins: at ``step`` of ``run``, which had taken that many distilling ``seconds`` by then, and
+    looked at so many real images (``images_seen``).
 
     ``source``: ``state`` is all that the method kept there; ``tensors`` its images in full precision, with learned
     labels and step sizes; ``frame`` the picture in the film, 8 bits a channel. ``changed``: the settings that differ.
@@ -44,6 +45,7 @@ class Fork(Frozen):
     run: str = Field(pattern=r"^[a-z0-9-]{8,80}$")
     step: int = Field(ge=0, lt=10**9)
     seconds: float = Field(0.0, ge=0)
+    images_seen: int = Field(0, ge=0, lt=10**15)
     source: Literal["state", "tensors", "frame"] = "frame"
     changed: tuple[Annotated[str, StringConstraints(max_length=40)], ...] = Field((), max_length=100)
 

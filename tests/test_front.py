@@ -110,6 +110,20 @@ def test_a_frame_is_the_file_and_may_be_kept_for_ever(client, run, home):
     assert answer.content == (home / "runs" / run / "frames" / "000005.webp").read_bytes()
 
 
+def test_what_is_known_of_a_moment_and_what_stands_beside_a_film(client, run):
+    from pages.components.shared import store
+
+    assert client.get(f"/api/runs/{run}/frames/5.json").json() == {"seconds": 0.5}
+    for missing in (f"{run}/frames/6.json", f"{run}/frames/-1.json", "nosuchrun-123/frames/5.json"):
+        assert client.get(f"/api/runs/{missing}").status_code == 404
+    assert client.get(f"/api/runs/{run}/frames").json()["beside"] == {}
+    store().write_beside(run, "mean.webp", b"a picture")
+    assert list(client.get(f"/api/runs/{run}/frames").json()["beside"]) == ["mean.webp"]
+    assert client.get(f"/api/runs/{run}/beside/mean.webp?v=1").content == b"a picture"
+    for missing in (f"{run}/beside/nearest.webp", f"{run}/beside/spec.json", f"{run}/beside/..%2fspec.json"):
+        assert client.get(f"/api/runs/{missing}").status_code == 404
+
+
 def test_the_film_lists_every_frame_with_its_loss(client, run):
     film = client.get(f"/api/runs/{run}/frames").json()
     assert [frame[0] for frame in film["frames"]] == [0, 5]

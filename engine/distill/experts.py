@@ -25,7 +25,7 @@ from torch import Tensor
 from engine import augment
 from engine.accel import Accel
 from engine.data.base import Dataset
-from engine.distill.images import network_key
+from engine.distill.images import looked_at, network_key
 from engine.errors import Refused
 from engine.home import aside, cache_folder
 from engine.methods import MTTParameters
@@ -176,6 +176,7 @@ class Experts:
 
     def _augmented(self, picked: Tensor, generator: torch.Generator) -> Tensor:
         """A batch in the space of the network, under one operation with parameters of each image's own."""
+        looked_at(picked)
         images = self.data.normalise(self.images[picked])
         if self.zca:
             images = self.zca.whiten(images)

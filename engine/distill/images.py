@@ -79,10 +79,15 @@ def watched() -> Iterator[list[Tensor]]:
         _watching.remove(seen)
 
 
-def to_space(data: Dataset, indices: Tensor, zca: ZCA | None = None) -> Tensor:
-    """Real training images ``indices`` as float32 in model space: normalised, and whitened where ``zca`` is given."""
+def looked_at(indices: Tensor) -> None:
+    """Tell those who watch that a method looks at these real images."""
     for seen in _watching:
         seen.append(indices)
+
+
+def to_space(data: Dataset, indices: Tensor, zca: ZCA | None = None) -> Tensor:
+    """Real training images ``indices`` as float32 in model space: normalised, and whitened where ``zca`` is given."""
+    looked_at(indices)
     images = data.normalise(data.train_images[indices])
     return zca.whiten(images) if zca else images
 

@@ -107,9 +107,12 @@ class Layout(Checked):
 
 
 class Frame(Checked):
-    """When a picture of the film was taken, in seconds of distilling."""
+    """When a picture of the film was taken, in seconds of distilling and real images looked at; and each image's share
+    of the squared gradient, in thousandths, row by row."""
 
     seconds: Seconds | None = None
+    images_seen: Annotated[int, Field(ge=0, lt=10**15)] | None = None
+    shares: Annotated[list[Annotated[int, Field(ge=0, le=1000)] | None], Field(max_length=100_000)] | None = None
 
 
 class Accuracy(Checked):
@@ -422,7 +425,7 @@ def _events(value: Any, name: str) -> list[tuple[str, int, dict[str, Any]]]:
             raise Refused(f"{part} in {name} is none: it needs a kind ({', '.join(MODELS)}), a step and data.")
         step = _checked(STEP, event["step"], part, name)
         data = _checked(MODELS[event["kind"]], event["data"], part, name)
-        data = data.model_dump() if isinstance(data, BaseModel) else data
+        data = data.model_dump(exclude_none=True) if isinstance(data, BaseModel) else data
         if event["kind"] == "metric" and not isinstance(data.get("seconds"), float | int):
             raise Refused(f"{part} in {name} does not say after how many seconds it was.")
         found.append((event["kind"], step, data))

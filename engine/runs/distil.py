@@ -13,10 +13,11 @@ import torch
 from engine import distill
 from engine.accel import pick_accel
 from engine.distill.base import Distiller, Diverged
+from engine.distill.images import watched
 from engine.errors import Refused
 from engine.forks import LARGEST, LAST, START
 from engine.methods import METHODS
-from engine.runs import checkpoint, forking
+from engine.runs import beside, checkpoint, forking
 from engine.runs.evaluating import evaluate_and_keep
 from engine.runs.film import Film, write_result
 from engine.runs.job import Job, read_data
@@ -77,6 +78,7 @@ class _Distillation:
         # What the method's own count of steps leaves out: the parent's, unless the fork goes on with that count.
         self.before = fork.step if fork and fork.source != "state" else 0
         self.seconds = fork.seconds if fork else 0.0  # distilling seconds, over all sessions of the run
+        self.seen = fork.images_seen if fork else 0  # real images looked at, each time anew
         self.diverged = ""  # the sentence, once it has
         self.film: Film
         self.live: Live
@@ -110,8 +112,9 @@ class _Distillation:
         self.film = Film(self.store, self.job.id, film)
         self.live = Live(self.job, self.spec, self.data, self.accel, saved and saved["live"])
         synthetic = self.distiller.synthetic()
+        beside.write_means(self.film, synthetic, self.data)
         self.film.layout(synthetic, self.accel.describe())
-        self.film.shoot(synthetic, self.step, self.seconds)
+        self._shoot(synthetic)
         self._save()
         if saved is None:
             self.live.begin(synthetic, self.step, self.seconds)
@@ -126,7 +129,9 @@ class _Distillation:
             step_began = time.perf_counter()
             try:
                 self.distiller.progress = self._progress()
-                report = self.distiller.step()
+                with watched() as seen:
+                    report = self.distiller.step()
+                self.seen += sum(map(len, seen))
                 if report.loss is not None and not math.isfinite(report.loss):
                     raise Diverged("the loss is not a finite number")
                 taken = time.perf_counter() - step_began
@@ -150,7 +155,7 @@ class _Distillation:
             synthetic = self._images()
         if self._losses:  # the curves reach the run's last step
             self._metric(1.0)
-        self.film.shoot(synthetic, self.step, self.seconds)
+        self._shoot(synthetic)
         made = {
             "spec": self.spec.model_dump(mode="json"),
             "steps": self.step,
@@ -158,6 +163,7 @@ class _Distillation:
             "machine": self.accel.describe(),
         }
         result = dataclasses.replace(synthetic, provenance={**synthetic.provenance, **made})
+        beside.write_nearest(self.film, result, self.data)
         write_result(self.store, self.job.id, result)
         self.store.update(self.job.id, step=self.step, seconds=self.seconds, progress=self._progress())
         return result
@@ -175,11 +181,17 @@ class _Distillation:
             self._metric(wall_per_second)
             self._next_metric = now + max(METRIC_EVERY, self.seconds / 3000)
         if now >= self._next_frame:
-            self.film.shoot(self._images(), self.step, self.seconds)
+            self._shoot(self._images())
             cost = time.perf_counter() - now
             self._next_frame = now + min(max(FRAME_EVERY, 8 * cost), 0.9)
         if now >= self._next_checkpoint:
             self._save()
+
+    def _shoot(self, synthetic: SyntheticSet) -> None:
+        """A frame, with what is known of the moment."""
+        gradient = self.distiller.images.grad
+        pull = None if gradient is None else gradient.detach().flatten(1).square().sum(1)
+        self.film.shoot(synthetic, self.step, self.seconds, self.seen, pull)
 
     def _note(self, note: str) -> None:
         """A method's note is the run's message for as long as it has one."""
@@ -199,7 +211,7 @@ class _Distillation:
             "seconds": round(self.seconds, 3),
             "rate": rate,
             "eta": None if left is None else left * wall_per_second,
-            "images_seen": self._extras.get("images_seen"),
+            "images_seen": self.seen,
         }
         columns = {"step": self.step, "seconds": self.seconds, "progress": self._progress()}
         self.store.append(self.job.id, [("metric", self.step, values)], **columns)
@@ -220,6 +232,7 @@ class _Distillation:
         self._images()
         state = {
             "seconds": self.seconds,
+            "images_seen": self.seen,
             "film": self.film.state(),
             "live": self.live.state(),
             "distiller": self.distiller.state_dict(),
@@ -252,6 +265,7 @@ class _Distillation:
             group["lr"] = rate
         torch.set_rng_state(saved["generator"])
         self.step, self.seconds = saved["step"], saved["seconds"]
+        self.seen = saved.get("images_seen", 0)
 
     def _go_back(self, error: Diverged) -> None:
         """Return to the last checkpoint's images and put into a sentence what happened."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from safetensors.torch import save
+from torch import Tensor
 
 from engine.exchange import export_pt
 from engine.home import aside
@@ -18,6 +19,7 @@ KEEP = 240  # frames kept of the past, evenly spaced …
 RECENT = 60  # … and of the last steps, all of which viewers may be fetching
 WEBP_SIDE = 16_383
 PIXELS = 16_000_000
+SHARES = 2000  # images up to which each one's share of the gradient is told
 TENSORS = 200_000  # bytes of a set up to which its tensors are kept with every frame: 60 MB a run at most
 
 
@@ -45,7 +47,22 @@ class Film:
         return {"shots": self.shots, "stride": self.stride, "places": self.places}
 
     def layout(self, synthetic: SyntheticSet, machine: str) -> None:
-        """Fix where each image goes, by the labels it has now, and say so in the ``layout`` event (once a run)."""
+        """Fix where each image goes (``arrange``), and say so in the ``layout`` event (once a run)."""
+        self.arrange(synthetic)
+        if not self.store.events(self.id, kinds=("layout",), limit=1):
+            event = {
+                "columns": self.columns,
+                "rows": self.rows,
+                "size": -(-synthetic.images.shape[-1] // self.every),
+                "channels": synthetic.images.shape[1],
+                "classes": list(synthetic.classes),
+                "cells": list(range(self.columns)),
+                "machine": machine,
+            }
+            self.store.append(self.id, [("layout", 0, event)])
+
+    def arrange(self, synthetic: SyntheticSet) -> None:
+        """Fix where each image goes, by the labels it has now, unless that is known from before."""
         if self.places is None:
             self.places = synthetic.hard_labels.tolist()
         self.columns = len(synthetic.classes)
@@ -54,25 +71,25 @@ class Film:
         side = -(-side // self.every)
         tallest = max(self.places.count(c) for c in set(self.places))
         self.rows = max(1, min(tallest, WEBP_SIDE // side, PIXELS // (self.columns * side * side)))
-        if not self.store.events(self.id, kinds=("layout",), limit=1):
-            event = {
-                "columns": self.columns,
-                "rows": self.rows,
-                "size": side,
-                "channels": synthetic.images.shape[1],
-                "classes": list(synthetic.classes),
-                "cells": list(range(self.columns)),
-                "machine": machine,
-            }
-            self.store.append(self.id, [("layout", 0, event)])
 
-    def shoot(self, synthetic: SyntheticSet, step: int, seconds: float) -> None:
-        """Write the frame of ``step`` and its event, unless it is the last one's; thin out the past."""
+    def shoot(
+        self, synthetic: SyntheticSet, step: int, seconds: float, seen: int | None = None, pull: Tensor | None = None
+    ) -> None:
+        """Write the frame of ``step`` and its event, unless it is the last one's; thin out the past.
+
+        ``seen``: how many real images were looked at until then. ``pull``: the squared gradient (N,) on each image; its
+        shares are what each adds to how fast the loss falls, to first order, and are told in thousandths.
+        """
         if self.shots and self.shots[-1][1] == step and self.store.frame_path(self.id, step):
             return
         self.store.write_frame(self.id, step, encode(self.grid(synthetic)))
         keep_tensors(self.store, self.id, step, synthetic)
-        self.store.append(self.id, [("frame", step, {"seconds": round(seconds, 3)})])
+        event: dict[str, Any] = {"seconds": round(seconds, 3)}
+        if seen is not None:
+            event["images_seen"] = seen
+        if pull is not None and 0 < len(pull) <= SHARES and float(pull.sum()) > 0:
+            event["shares"] = self.cells((1000 * pull / pull.sum()).round().int().tolist())
+        self.store.append(self.id, [("frame", step, event)])
         self.shots.append([self.shots[-1][0] + 1 if self.shots else 0, step])
         self._thin()
 
@@ -82,12 +99,21 @@ class Film:
         images = synthetic.to_display().numpy()[:, :, :: self.every, :: self.every]
         channels, side = images.shape[1], images.shape[2]
         grid = np.zeros((self.rows, side, self.columns, side, channels), np.uint8)
-        filled = [0] * self.columns
-        for image, column in zip(images, self.places, strict=True):
-            if filled[column] < self.rows:
-                grid[filled[column], :, column] = image.transpose(1, 2, 0)
-                filled[column] += 1
+        for place, index in enumerate(self.cells(list(range(len(images))))):
+            if index is not None:
+                grid[place // self.columns, :, place % self.columns] = images[index].transpose(1, 2, 0)
         return grid.reshape(self.rows * side, self.columns * side, channels)
+
+    def cells(self, values: list[Any]) -> list[Any]:
+        """What belongs to each image, as a frame shows them: row by row, None in cells without an image."""
+        assert self.places is not None
+        found: list[Any] = [None] * (self.rows * self.columns)
+        filled = [0] * self.columns
+        for value, column in zip(values, self.places, strict=True):
+            if filled[column] < self.rows:
+                found[filled[column] * self.columns + column] = value
+                filled[column] += 1
+        return found
 
     def _thin(self) -> None:
         past = self.shots[:-RECENT]

@@ -37,6 +37,7 @@ FINISHED = ("done", "stopped", "failed")
 KINDS = ("distill", "baseline", "evaluate", "import", "student", "soften", "rank", "edit")
 RUN_ID = re.compile(r"^[a-z0-9-]{8,80}$")
 GALLERY = "gallery-"  # begins the ids of runs that came with the program, and of no others
+BESIDE = ("mean.webp", "nearest.webp", "cells.json")  # the files that stand beside the film of a run
 
 _COLUMNS = (
     "status",
@@ -498,6 +499,19 @@ class Store:
             return None
         path = self.home / "runs" / id / "frames" / f"{step:06d}.webp"
         return path if path.is_file() else None
+
+    def beside(self, id: str, name: str) -> Path | None:
+        """What stands beside a run's film under one of the names ``BESIDE`` (see ``engine.runs.beside``), or None."""
+        if not _valid(id) or name not in BESIDE:
+            return None
+        path = self.home / "runs" / id / "beside" / name
+        return path if path.is_file() else None
+
+    def write_beside(self, id: str, name: str, content: bytes) -> None:
+        """Write one of the files ``BESIDE`` (aside, then renamed)."""
+        folder = self.folder(id) / "beside"
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_aside(folder / name, content)
 
     def tensors_path(self, id: str, step: int) -> Path:
         """Where the tensors behind the frame of a step are, if they are small enough to be kept."""

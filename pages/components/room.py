@@ -33,9 +33,9 @@ STREAMS = 500  # at once: a large lecture, and no more than a server carries
 TRIES, MINUTE = 5, 60.0  # wrong keys of one address in that time, then none of its keys is looked at
 SLOW = 1.0  # seconds that a wrong key costs
 FILM: dict[str, Any] = {  # what a film's place is made of, and what it may be
-    "clock": ("step", "seconds"),
+    "clock": ("step", "seconds", "seen"),
     "speed": (0.25, 0.5, 1, 2, 4),
-    "layer": ("images", "start", "last"),
+    "layer": ("images", "start", "last", "mean"),
     "even": (True, False),
     "playing": (True, False),
     "following": (True, False),

@@ -17,7 +17,7 @@ from engine import cluster
 from engine.home import limbeck_home
 from engine.probes.desk import Desk
 from engine.runs.executor import LocalExecutor
-from engine.runs.store import Store
+from engine.runs.store import BESIDE, Store
 from engine.words import dataset_title
 from pages.components import roles
 
@@ -79,8 +79,9 @@ def pace(run: str) -> int:
 def film(where: Store, run: str) -> dict[str, Any] | None:
     """All that a player needs of a run, as JSON; None when there is no such run.
 
-    ``frames`` holds [step, event id, distilling seconds, loss or null] of every frame, ascending; ``cursor`` is the id
-    of the last event seen, after which the event stream goes on.
+    ``frames`` holds [step, event id, distilling seconds, loss or null, real images looked at or null] of every frame,
+    ascending; ``cursor`` is the id of the last event seen, after which the event stream goes on. ``beside`` holds the
+    names of what stands beside the film (see ``engine.runs.beside``), each with a version.
     """
     known = where.run(run)
     if known is None:
@@ -94,7 +95,8 @@ def film(where: Store, run: str) -> dict[str, Any] | None:
         if event.kind == "frame" and event.step in there:
             at = bisect.bisect_right(steps, event.step)
             loss = metrics[at - 1].data.get("loss") if at else None
-            latest[event.step] = [event.step, event.id, event.data.get("seconds"), loss]
+            known_of = event.data
+            latest[event.step] = [event.step, event.id, known_of.get("seconds"), loss, known_of.get("images_seen")]
     return {
         "run": run,
         "title": known.title,
@@ -102,6 +104,7 @@ def film(where: Store, run: str) -> dict[str, Any] | None:
         "message": known.message,
         "layout": next((e.data for e in reversed(events) if e.kind == "layout"), None),
         "frames": [latest[step] for step in sorted(latest)],
+        "beside": {name: str(path.stat().st_mtime_ns) for name in BESIDE if (path := where.beside(run, name))},
         "metric": {"step": metrics[-1].step, **metrics[-1].data} if metrics else None,
         "cursor": events[-1].id if events else 0,
     }

@@ -45,6 +45,14 @@ def test_from_the_click_to_a_result(page: Page, server: Server, idle: Store) -> 
     assert film["frames"][0][0] == 0 and film["frames"][-1][0] == 12
     first, last = (server.get(f"/api/runs/{run}/frames/{n}.webp") for n in (0, 12))
     assert first != last, "the images have changed"
+    page.locator(".player .band canvas").first.hover(position={"x": 12, "y": 12})
+    for told in ("0", "Share in lowering the loss: ", "Nearest real image: "):
+        expect(page.locator(".loupe")).to_contain_text(told)
+    page.get_by_role("button", name="Speed, timeline and view").click()
+    page.get_by_label("Timeline", exact=True).select_option("by real images seen")
+    expect(page.locator(".player .facts", has_text="real images seen")).to_be_visible()
+    page.get_by_label("Show", exact=True).select_option("difference from the class mean")
+    expect(page.get_by_role("img", name="difference from the class mean")).to_be_visible()
     page.get_by_role("button", name="Export", exact=True).click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Images (.zip)").click()

@@ -107,3 +107,15 @@ def test_a_grid_too_tall_or_too_wide_for_the_format_is_cut(store):
 def test_encoding_is_lossless():
     grid = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     assert (np.asarray(Image.open(io.BytesIO(encode(grid)))) == grid).all()
+
+
+def test_a_frame_tells_each_image_s_share_of_the_gradient_where_it_is_shown(store):
+    id = store.submit("distill", build_spec())
+    film = Film(store, id)
+    synthetic = make([2, 0, 0])
+    film.layout(synthetic, "cpu")
+    film.shoot(synthetic, 3, 1.0, 640, torch.tensor([1.0, 3.0, 4.0]))
+    film.shoot(synthetic, 4, 1.0, 641, torch.zeros(3))  # nothing pulls at all
+    first, second = (e.data for e in store.events(id, kinds=("frame",)))
+    assert first == {"seconds": 1.0, "images_seen": 640, "shares": [375, None, 125, 500, None, None]}
+    assert second == {"seconds": 1.0, "images_seen": 641}
