@@ -1,7 +1,7 @@
 // Film player: the frames of one or several runs under one timeline.
 //
 // The page passes which runs to show (small JSON). Frames come by their own immutable URLs, their numbers as
-// server-sent events; nothing here makes the page's script run, unless the page asked for `report` or `cells`.
+// server-sent events; nothing here makes the page's script run, unless the page asked for `report` or `fork`.
 
 const KEEP = 120; // decoded frames kept per run
 const ACTIVE = ["queued", "running", "paused"];
@@ -15,7 +15,6 @@ export default function ({ parentElement, data, setStateValue, setTriggerValue }
     players.set(parentElement, player);
   }
   player.onStep = (step) => data.report && setStateValue("step", step);
-  player.onCell = (cell) => data.cells && setTriggerValue("cell", cell);
   player.onFork = (step) => data.fork && setTriggerValue("fork", step);
   player.apply(data);
   return () => {
@@ -296,6 +295,7 @@ class Player {
       else this.root.requestFullscreen();
     });
     this.stage = element("div", { className: "stage", tabIndex: 0, role: "group", ariaLabel: "Distilled images" });
+    this.stage.ariaDescription = "Arrow keys go along the film; with Shift, from image to image.";
     this.stage.onkeydown = (e) => this.key(e);
     this.note = element("p", { className: "note" });
     this.panels = element("div", { className: "panels" });
@@ -364,6 +364,7 @@ class Player {
       { className: "player", ariaLabel: "Film of the distilled images" },
       element("div", { className: "top" }, this.badge, this.facts, this.full),
       this.stage,
+      (this.leads = element("p", { className: "leads", hidden: true, ariaLive: "polite" })),
       this.wipe,
       this.transport,
       this.options,
@@ -428,6 +429,7 @@ class Player {
       for (const reel of this.reels) reel.close();
       this.panels.replaceChildren();
       this.reels = data.runs.map((run) => new Reel(run, (reel, kind) => this.changed(reel, kind)));
+      this.picked = null;
       this.following = true;
       this.started = false;
       this.setPlaying(false);
@@ -447,6 +449,7 @@ class Player {
       });
     }
     this.panels.style.setProperty("--columns", Math.min(this.reels.length, this.root.clientWidth < 640 ? 1 : 2));
+    this.offerLeads();
     this.describe();
   }
 
@@ -564,7 +567,11 @@ class Player {
       Home: () => this.move(-Infinity),
       End: () => (this.live() ? this.follow() : this.move(Infinity)),
       " ": () => this.setPlaying(!this.playing),
-    }[event.key];
+      "Shift ArrowLeft": () => this.step2d(-1, 0),
+      "Shift ArrowRight": () => this.step2d(1, 0),
+      "Shift ArrowUp": () => this.step2d(0, -1),
+      "Shift ArrowDown": () => this.step2d(0, 1),
+    }[event.shiftKey ? `Shift ${event.key}` : event.key];
     if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     act();
@@ -708,7 +715,7 @@ class Player {
         canvas.onpointerleave = () => (this.loupe.hidden = true);
         canvas.onclick = (e) => {
           const cell = this.look(reel, band, e);
-          if (cell) this.onCell({ run: reel.id, step: this.frame(reel)?.step ?? 0, ...cell });
+          if (cell) this.choose(reel, cell);
         };
         reel.bands.push(canvas);
         reel.grid.append(element("div", { className: "band" }, heads, canvas));
@@ -739,6 +746,15 @@ class Player {
             column * plan.pitch + left, row * plan.pixels, side, side,
           );
     });
+    if (this.picked && this.picked.reel === reel) {
+      const { column, row } = this.picked;
+      const pen = reel.bands[Math.floor(column / plan.per)].getContext("2d");
+      const wide = Math.max(2, Math.round(3 * reel.ratio));
+      pen.lineWidth = wide;
+      pen.strokeStyle = getComputedStyle(this.root).getPropertyValue("--st-primary-color") || "#b35c1e";
+      const left = (column % plan.per) * plan.pitch + ((plan.pitch - side) >> 1);
+      pen.strokeRect(left + wide / 2, row * plan.pixels + wide / 2, side - wide, side - wide);
+    }
     reel.grid.ariaLabel = this.words(reel);
     this.relook();
     this.root.dataset.drawn = String(Number(this.root.dataset.drawn || 0) + 1); // lets a test count
@@ -748,11 +764,12 @@ class Player {
   look(reel, band, event) {
     const { plan, layout } = reel;
     const box = reel.bands[band].getBoundingClientRect();
-    const cell = plan.pixels / reel.ratio;
+    const pitch = plan.pixels / reel.ratio;
     const column = band * plan.per + Math.floor(((event.clientX - box.left) * reel.ratio) / plan.pitch);
-    const row = Math.floor((event.clientY - box.top) / cell);
+    const row = Math.floor((event.clientY - box.top) / pitch);
     if (column < 0 || column >= layout.columns || row < 0 || row >= layout.rows) return null;
-    this.looked = { reel, column, row };
+    const cell = { column, row };
+    this.looked = { reel, ...cell };
     this.loupe.hidden = false;
     this.relook();
     const home = this.root.getBoundingClientRect();
@@ -761,21 +778,56 @@ class Player {
     const y = event.clientY - home.top;
     this.loupe.style.left = `${x + 24 + wide > home.width ? Math.max(0, x - wide - 24) : x + 24}px`;
     this.loupe.style.top = `${Math.max(0, Math.min(home.height - high, y - high / 2))}px`;
-    return { column, row, class: layout.classes[column] };
+    return cell;
+  }
+
+  // An image that was chosen keeps a frame, and leads to what other pages ask about it.
+  choose(reel, cell) {
+    if (!this.data.leads || this.reels.length > 1) return;
+    this.picked = { reel, ...cell };
+    this.draw(reel);
+    this.offerLeads();
+  }
+
+  offerLeads() {
+    const { leads } = this.data;
+    const { reel, column, row } = this.picked || {};
+    const index = leads && reel && reel === this.reels[0] ? leads.cells[row * reel.layout.columns + column] : null;
+    this.leads.hidden = index === null || index === undefined;
+    if (this.leads.hidden) return;
+    const name = this.called(reel, column, row);
+    const links = leads.to.map(([text, href]) => element("a", { href: href.replace("INDEX", index), target: "_self" }, text));
+    this.leads.replaceChildren(element("b", {}, name), ...links);
+  }
+
+  called(reel, column, row) {
+    const { classes, rows } = reel.layout;
+    return classes[column] + (rows > 1 ? `, image ${row + 1} of ${rows}` : "");
+  }
+
+  // From image to image with Shift and the arrow keys.
+  step2d(right, down) {
+    const reel = this.reels[0];
+    if (!this.data.leads || this.reels.length > 1 || !reel.layout) return;
+    const { columns, rows } = reel.layout;
+    const { column, row } = this.picked && this.picked.reel === reel ? this.picked : { column: -right, row: -down };
+    const clamp = (x, most) => Math.max(0, Math.min(most - 1, x));
+    this.choose(reel, { column: clamp(column + right, columns), row: clamp(row + down, rows) });
+    this.spoken.textContent = this.called(reel, this.picked.column, this.picked.row);
   }
 
   async relook() {
     if (this.loupe.hidden || !this.looked) return;
     const { reel, column, row } = this.looked;
     if (!reel.picture || !reel.layout) return;
-    const { classes, rows, columns } = reel.layout;
+    const { classes, columns } = reel.layout;
     const cut = (canvas, picture) => {
       const size = picture.width / columns;
       canvas.width = canvas.height = size;
       canvas.getContext("2d").drawImage(picture, column * size, row * size, size, size, 0, 0, size, size);
     };
     cut(this.lens, reel.picture);
-    this.label.textContent = classes[column] + (rows > 1 ? `, image ${row + 1} of ${rows}` : "");
+    this.label.textContent = this.called(reel, column, row);
     // More is known of a moment, and most of the end: labels as they were learned, and the nearest real images.
     const frame = this.frame(reel);
     const end = !ACTIVE.includes(reel.status) && frame === reel.frames.at(-1);

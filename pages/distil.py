@@ -22,6 +22,7 @@ from engine.spec import RunSpec, build_spec
 from engine.words import WORDS
 from pages.components import address, charts, drawing, exporting, forking, guess, hiding, inside, roles, tour
 from pages.components.form import form, read_address, set_values, write_address
+from pages.components.leading import leads
 from pages.components.pieces import is_dark, take
 from pages.components.player import player
 from pages.components.recent import recent_runs
@@ -221,7 +222,7 @@ def film(run: Run) -> Any:
         "fork": forking.can(run),
     }  # fmt: skip
     if other is None:
-        return player([run], **options)
+        return player([run], leads=leads(run), **options)
     return player([run, other], together=True, titles=[forking.caption(r) for r in (run, other)], **options)
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 from scipy import stats
 
 from engine import cli, sweep
 from engine.errors import Refused
 from engine.intervals import student_t
+from engine.runs import process
 from engine.runs.store import Store
 from engine.spec import build_spec
 from tests.runs import fakes
 from tests.runs.fakes import claim_and_run
 
+ROOT = Path(__file__).parents[1]
 SMALL = {"dataset": "digits", "steps": 5, "students": 0}
 
 
@@ -224,3 +232,48 @@ def test_the_command_line_sweeps_estimates_refuses_and_goes_on(store, capsys):
     assert {run.status for run in store.runs()} == {"done"}, "what no worker will do is done here"
     assert cli.main(["sweep", *flags, "--over", "ipc=1,999"]) == 2
     assert "ipc=999" in capsys.readouterr().err
+
+
+# ---- with a server that is killed -----------------------------------------------------------------------------------
+
+SERVER = """
+import sys, time
+from engine.runs.executor import LocalExecutor
+from engine.runs.store import Store
+LocalExecutor(Store(sys.argv[1])).start()
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_server_is_killed_goes_on_when_it_is_asked_for_again(tmp_path):
+    store = Store(tmp_path)
+    values = {"dataset": "digits", "method": "dm", "width": 8, "depth": 2, "batch_real": 16, "students": 0}
+    asked = sweep.make_plan({**values, "steps": 400, "deterministic": True}, {"seed": [0, 1, 2]})
+
+    def serve():
+        return subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path)], cwd=ROOT, start_new_session=True)
+
+    def cells():
+        return [run for _, run in sorted(store.cells(id).items())]
+
+    server = serve()
+    try:
+        id = sweep.start(store, asked)
+        fakes.until(lambda: cells()[0].status == "done" and cells()[1].step > 20, 120)
+        first, killed, _ = cells()
+        server.kill()
+        fakes.until(lambda: not process.birth(killed.pid), 30)  # the worker ends with its server
+        server.wait()
+        server = serve()
+        fakes.until(lambda: cells()[1].status == "interrupted", 60)
+        assert sweep.start(store, asked) == id
+        fakes.until(lambda: {run.status for run in cells()} == {"done"}, 120)
+        assert [run.step for run in cells()] == [400] * 3
+        assert [cells()[0], cells()[1].id, len(store.runs())] == [first, killed.id, 3], "nothing was made twice"
+        untouched = store.submit("distill", build_spec("distill", **values, steps=400, deterministic=True, seed=1))
+        fakes.until(lambda: store.run(untouched).status == "done", 120)
+        assert torch.equal(fakes.images(store, untouched), fakes.images(store, killed.id))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)

@@ -21,20 +21,21 @@ def player(
     autoplay: bool = False,
     still: bool = False,
     report: bool = False,
-    cells: bool = False,
     fork: bool = False,
     together: bool = False,
     titles: Sequence[str] = (),
+    leads: dict[str, Any] | None = None,
 ) -> Any:
     """Show the film of ``runs``; several share one timeline and stand side by side.
 
     While a run is going its frames appear as they are made, without any script run. ``height`` is a CSS length, the
     picture's own when empty. ``badge`` stands where the status of the run would (“Replay”); ``message`` is shown
     before the first frame; ``autoplay`` plays a finished film in a loop (not for people who asked for less motion);
-    ``still`` shows only the last frame. With ``report`` the result's ``step`` is where the slider was released, with
-    ``cells`` its ``cell`` the image that was clicked: {run, step, column, row, class}, and with ``fork`` its ``fork``
-    the step shown when “Fork here” was pressed, once; all of these rerun the page. ``together``: the runs are branches
-    of one, and are shown from where they part. ``titles``: what the runs are called here.
+    ``still`` shows only the last frame. With ``report`` the result's ``step`` is where the slider was released, and
+    with ``fork`` its ``fork`` the step shown when “Fork here” was pressed, once; these rerun the page. ``together``:
+    the runs are branches of one, and are shown from where they part. ``titles``: what the runs are called here.
+    ``leads``: where an image that is chosen, by a click or by Shift and the arrow keys, leads (see
+    ``pages.components.leading``).
     """
     data = {
         "runs": [
@@ -47,10 +48,8 @@ def player(
         "autoplay": autoplay,
         "still": still,
         "report": report,
-        "cells": cells,
         "fork": fork,
         "together": together,
+        "leads": leads,
     }
-    return _mount(
-        key=key, data=data, on_step_change=lambda: None, on_cell_change=lambda: None, on_fork_change=lambda: None
-    )
+    return _mount(key=key, data=data, on_step_change=lambda: None, on_fork_change=lambda: None)

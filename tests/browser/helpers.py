@@ -136,6 +136,18 @@ def seed_run(
     return run
 
 
+def publish_average(store: Store) -> str:
+    """A finished set: the average of each class of digits."""
+    from engine.baselines import make_baseline
+    from engine.data import load
+    from engine.runs.film import publish
+
+    run = store.submit("baseline", build_spec("baseline", dataset="digits", kind="average"), pid=os.getpid())
+    publish(store, run, make_baseline("average", load("digits"), 1))
+    store.announce(run, "done", "Done.")
+    return run
+
+
 def make_gallery(folder: Path) -> Path:
     """Zips for a gallery of two small runs, of a dataset that no other test looks at; returns the folder."""
     from engine.exports import export

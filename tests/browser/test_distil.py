@@ -1,6 +1,7 @@
 """Distil: a click starts it, the picture moves, and the run outlives the page."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -48,6 +49,11 @@ def test_from_the_click_to_a_result(page: Page, server: Server, idle: Store) -> 
     page.locator(".player .band canvas").first.hover(position={"x": 12, "y": 12})
     for told in ("0", "Share in lowering the loss: ", "Nearest real image: "):
         expect(page.locator(".loupe")).to_contain_text(told)
+    page.locator(".player .band canvas").first.click(position={"x": 12, "y": 12})
+    expect(page.get_by_role("link", name="Change it")).to_have_attribute("href", re.compile(f"run={run}&image=0$"))
+    page.locator(".player .stage").press("Shift+ArrowRight")
+    expect(page.get_by_role("link", name="Change it")).to_have_attribute("href", re.compile("image=1$"))
+    expect(page.locator(".player .leads b")).to_have_text("1")
     page.get_by_role("button", name="Speed, timeline and view").click()
     page.get_by_label("Timeline", exact=True).select_option("by real images seen")
     expect(page.locator(".player .facts", has_text="real images seen")).to_be_visible()
@@ -57,6 +63,10 @@ def test_from_the_click_to_a_result(page: Page, server: Server, idle: Store) -> 
     with page.expect_download() as download:
         page.get_by_role("button", name="Images (.zip)").click()
     assert download.value.path().read_bytes()[:2] == b"PK"
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name="Change it").click()
+    expect(page.get_by_role("heading", name="Image by image")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("combobox", name="Image", exact=True)).to_have_value("Image 1 · 1", timeout=60_000)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from engine.runs.store import Store
 from tests.browser.helpers import Server, evaluation, go, overflow, seed_run, until
 from tests.browser.test_distil import step
+from tests.browser.test_pieces import accessible
 
 TINY = {"w": 8, "dep": 2, "br": 16, "st": 0, "v": 1, "d": "digits", "m": "dm"}
 
@@ -42,6 +43,8 @@ def test_a_fork_from_the_frame_shown_plays_beside_its_parent(page: Page, server:
     until(lambda: query(page, "lr") == "0.5", 10, "the address holds what is changed")
     page.reload()
     expect(page.get_by_role("spinbutton", name="Image learning rate")).to_have_value("0.5", timeout=30_000)
+    accessible(page)
+    page.set_viewport_size({"width": 1280, "height": 720})
     page.get_by_role("button", name="Start the fork").click()
     expect(page.locator(".player .panel")).to_have_count(2, timeout=60_000)
     fork = query(page, "run")

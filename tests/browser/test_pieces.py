@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from urllib.parse import parse_qs
@@ -11,23 +10,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from engine.runs.store import Store
-from engine.spec import build_spec
-from tests.browser.helpers import Server, go, overflow, settled, until
+from tests.browser.helpers import Server, go, overflow, publish_average, settled, until
 from tests.browser.test_accessibility import violations
 
 
 @pytest.fixture(scope="module")
 def digits(server: Server) -> Iterator[str]:
-    """A finished set: the average of each class."""
-    from engine.baselines import make_baseline
-    from engine.data import load
-    from engine.runs.film import publish
-
-    store = Store(server.home)
-    run = store.submit("baseline", build_spec("baseline", dataset="digits", kind="average"), pid=os.getpid())
-    publish(store, run, make_baseline("average", load("digits"), 1))
-    store.announce(run, "done", "Done.")
-    yield run
+    yield publish_average(Store(server.home))
 
 
 def asked(page: Page) -> dict[str, str]:

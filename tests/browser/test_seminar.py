@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from engine import seminar
 from engine.runs.store import Store
 from tests.browser.conftest import HARMLESS, serving
-from tests.browser.helpers import Server, go, seed_run, settled, until
+from tests.browser.helpers import Server, go, publish_average, seed_run, settled, until
 
 KEY = "a-key-for-tests"
 
@@ -108,6 +108,25 @@ def test_the_film_is_where_the_presenter_has_it_until_a_viewer_takes_it(windows,
     expect(step[viewer]).to_have_text("40")
     bar(viewer).get_by_role("button", name="Back to the presenter").click()
     expect(step[viewer]).to_have_text("20", timeout=40_000)
+
+
+def test_the_presenter_sees_what_everybody_answered_in_a_quiz(windows, room: Server):
+    presenter, viewer = windows
+    run = publish_average(Store(room.home))
+    go(presenter, room, "/pieces", key=KEY, section="quiz", run=run, q=2)
+    expect(presenter.get_by_text("Question 1 of 2")).to_be_visible(timeout=90_000)
+    go(viewer, room)  # and is led there
+    for question in (1, 2):
+        expect(viewer.get_by_text(f"Question {question} of 2")).to_be_visible(timeout=60_000)
+        settled(viewer)
+        viewer.keyboard.press("7")
+        expect(viewer.get_by_text("It stands for")).to_be_visible()
+        settled(viewer)
+        viewer.keyboard.press("Enter")
+    expect(viewer.get_by_text("1 person, 2 answers")).to_be_visible(timeout=30_000)
+    expect(presenter.get_by_text("Question 1 of 2")).to_be_visible()
+    presenter.get_by_text("Show what everybody answered").click()
+    expect(presenter.get_by_text("1 person, 2 answers")).to_be_visible(timeout=30_000)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
