@@ -30,7 +30,8 @@ class Draw(NamedTuple):
     - ``flip`` (n, 1): 1 mirrors left-right, 0 does not.
     - ``shift`` (n, 2): whole pixels right and down.
     - ``cutout`` (n, 4): left, top, right, bottom edges in pixels, the last two exclusive; may reach over the border.
-    - ``affine`` (n, 6): rows of the 2×3 matrix from output to input coordinates, both in [-1, 1].
+    - ``affine`` (n, 6): rows of the 2×3 matrix from output to input coordinates, both in [-1, 1]; ``edged``: the same,
+      where what comes from outside the image repeats its edge.
     - ``color`` (n, 3): brightness added, then saturation factor, then contrast factor.
     """
 
@@ -68,26 +69,27 @@ def draw(strategy: str, generator: torch.Generator, size: int, n: int = 1) -> Dr
         reach = int(size * plan.shift + 0.5)
         return Draw("shift", whole(-reach, reach))
     one, none = torch.ones(n, 1, device=device), torch.zeros(n, 1, device=device)
+    kind = "edged" if plan.edges else "affine"
     if operation == "translate":
         moved = uniform(-2 * plan.shift, 2 * plan.shift, 2)
-        return Draw("affine", torch.cat((one, none, moved[:, :1], none, one, moved[:, 1:]), 1))
+        return Draw(kind, torch.cat((one, none, moved[:, :1], none, one, moved[:, 1:]), 1))
     if operation == "scale":
         factor = uniform(*plan.scale, 2)
-        return Draw("affine", torch.cat((factor[:, :1], none, none, none, factor[:, 1:], none), 1))
+        return Draw(kind, torch.cat((factor[:, :1], none, none, none, factor[:, 1:], none), 1))
     if operation == "zoom":
         factor = uniform(*plan.scale)
         moved = uniform(-1, 1, 2) * (1 - factor)  # a smaller window stays inside the image, a larger one contains it
-        return Draw("affine", torch.cat((factor, none, moved[:, :1], none, factor, moved[:, 1:]), 1))
+        return Draw(kind, torch.cat((factor, none, moved[:, :1], none, factor, moved[:, 1:]), 1))
     angle = uniform(-math.radians(plan.rotate), math.radians(plan.rotate))
     cos, sin = angle.cos(), angle.sin()
-    return Draw("affine", torch.cat((cos, -sin, none, sin, cos, none), 1))
+    return Draw(kind, torch.cat((cos, -sin, none, sin, cos, none), 1))
 
 
 def apply(images: Tensor, drawn: Draw) -> Tensor:
     """``drawn`` applied to images (N, C, H, W) of any floating type and device; the same shape comes back.
 
     ``drawn`` holds one row, used for every image, or N. What comes from outside the image is 0, the dataset's mean in
-    normalised images.
+    normalised images, unless its kind says otherwise.
     """
     values = drawn.values.to(images.device, torch.float64 if images.dtype == torch.float64 else torch.float32)
     height, width = images.shape[2:]
@@ -112,25 +114,28 @@ def apply(images: Tensor, drawn: Draw) -> Tensor:
         values = torch.stack((one, none, across, none, one, down), 1)
     theta = values.view(-1, 2, 3).expand(len(images), 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return _sample(images, grid, "nearest" if drawn.kind == "shift" else "bilinear")
+    mode, outside = "nearest" if drawn.kind == "shift" else "bilinear", "border" if drawn.kind == "edged" else "zeros"
+    return _sample(images, grid, mode, outside)
 
 
-def _sample(images: Tensor, grid: Tensor, mode: str) -> Tensor:
-    """``images`` read at ``grid`` (N, H, W, 2), zeros outside.
+def _sample(images: Tensor, grid: Tensor, mode: str, outside: str = "zeros") -> Tensor:
+    """``images`` read at ``grid`` (N, H, W, 2), with zeros outside or the nearest of the ``border``.
 
     torch's own kernel is several times faster, but its backward adds in no fixed order on CUDA; with deterministic
     algorithms asked for, the same is done there by indexing, whose backward has one.
     """
     if not (images.is_cuda and images.requires_grad and torch.are_deterministic_algorithms_enabled()):
-        return F.grid_sample(images, grid.to(images.dtype), mode=mode, padding_mode="zeros", align_corners=False)
-    return _sample_by_index(images, grid, mode)
+        return F.grid_sample(images, grid.to(images.dtype), mode=mode, padding_mode=outside, align_corners=False)
+    return _sample_by_index(images, grid, mode, outside)
 
 
-def _sample_by_index(images: Tensor, grid: Tensor, mode: str) -> Tensor:
+def _sample_by_index(images: Tensor, grid: Tensor, mode: str, outside: str = "zeros") -> Tensor:
     """What ``F.grid_sample`` computes, as weighted gathers."""
     n, c, height, width = images.shape
     x = ((grid[..., 0] + 1) * width - 1) / 2
     y = ((grid[..., 1] + 1) * height - 1) / 2
+    if outside == "border":
+        x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     if mode == "nearest":
         x, y = x.round(), y.round()
     left, top = x.floor(), y.floor()

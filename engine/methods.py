@@ -237,10 +237,19 @@ class FRePoParameters(Frozen):
         True,
     )
     mirror: bool = field(
-        False,
+        True,
         "Mirror images too",
         "mir",
-        "Regress from the synthetic images and their mirror images, where mirroring keeps the class.",
+        "Regress from the synthetic images and their mirror images, where mirroring keeps the class, as in the paper's "
+        "code.",
+        True,
+    )
+    augment: bool = field(
+        True,
+        "Augmentation",
+        "aug",
+        "Regress from the synthetic images, and train networks on them, under the light augmentation that students "
+        "train with, so that they learn to bear it; not so in the paper.",
         True,
     )
     factor: int = FACTOR

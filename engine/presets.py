@@ -312,7 +312,7 @@ PRESETS: dict[str, Preset] = {
                 "method": "rat",
                 "ipc": 10,
                 "init": "real",
-                "minutes": 30,
+                "minutes": 15,
                 "zca": True,
                 "width": 32,
                 "total": 40,
@@ -321,6 +321,7 @@ PRESETS: dict[str, Preset] = {
                 "lr_img": 0.03,
                 "batch_real": 256,
             },
+            Expectation(0.497, 0.002, "RaT", 15, None, AMX),
         ),
         Preset(
             "digits-mtt-1",

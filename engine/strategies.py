@@ -17,7 +17,8 @@ class Strategy:
 
     ``brightness`` is the largest shift, in standard deviations of normalised images; ``saturation`` and ``contrast``
     are (low, high) factors about the channel mean and the image mean; ``cutout``, ``shift`` are fractions of the side;
-    ``scale`` (low, high) factors; ``rotate`` degrees either way.
+    ``scale`` (low, high) factors; ``rotate`` degrees either way. ``edges``: what comes from outside the image repeats
+    its edge, instead of being 0.
     """
 
     operations: tuple[str, ...]
@@ -28,11 +29,18 @@ class Strategy:
     shift: float = 0.125
     scale: tuple[float, float] = (1 / 1.2, 1.2)
     rotate: float = 15.0
+    edges: bool = False
 
 
 def _gentle(*operations: str) -> Strategy:
     return Strategy(
-        operations, brightness=0.25, saturation=(0.75, 1.25), contrast=(0.75, 1.25), cutout=0.25, scale=(0.8, 1.25)
+        operations,
+        brightness=0.25,
+        saturation=(0.75, 1.25),
+        contrast=(0.75, 1.25),
+        cutout=0.25,
+        scale=(0.8, 1.25),
+        edges=True,
     )
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -101,13 +103,23 @@ def test_scale_and_rotation_stay_in_range():
     assert 14 < degrees.abs().max() <= 15.001
 
 
+@pytest.mark.parametrize("outside", ["zeros", "border"])
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
-def test_sampling_by_index_is_grid_sample(mode):
+def test_sampling_by_index_is_grid_sample(mode, outside):
     images = torch.randn(3, 2, 9, 9, dtype=torch.float64)
     theta = torch.tensor([[0.9, -0.2, 0.1, 0.2, 0.8, -0.3]], dtype=torch.float64).view(1, 2, 3).expand(3, 2, 3)
     grid = torch.nn.functional.affine_grid(theta, [3, 2, 9, 9], align_corners=False)
-    expected = torch.nn.functional.grid_sample(images, grid, mode=mode, align_corners=False)
-    assert torch.allclose(_sample_by_index(images, grid, mode), expected)
+    expected = torch.nn.functional.grid_sample(images, grid, mode=mode, padding_mode=outside, align_corners=False)
+    assert torch.allclose(_sample_by_index(images, grid, mode, outside), expected)
+
+
+@pytest.mark.parametrize("operation", ["zoom", "rotate", "translate"])
+def test_frepo_s_operations_repeat_the_edge_and_dsa_s_bring_zeros(operation, monkeypatch):
+    images = torch.full((8, 3, 16, 16), 2.0)
+    for strategy, least in ((STRATEGIES["flip_color_crop_rotate_translate_cutout"], 2.0), (STRATEGIES["rotate"], 0.0)):
+        monkeypatch.setitem(STRATEGIES, "one", replace(strategy, operations=(operation,), scale=(0.8, 1.25)))
+        out = apply(images, draw("one", generator(4), 16, 8))
+        assert out.min() == pytest.approx(least, abs=1e-5)
 
 
 def test_strategies_follow_the_dataset():

@@ -7,7 +7,11 @@ derivative is first-order. A pool of networks of staggered age stands in for all
 Against the paper's code, one thing is done to suit small machines: what a network sees of the real images is kept for
 ``reuse`` steps, during which that network is not trained, so that its features stay exactly those of the regression.
 With ``reuse=1`` and ``advance=1`` every step draws fresh real images and then trains its network once, as in the
-paper's algorithm 1. The step size falls along a cosine to a tenth over the run's budget, as in the paper's code.
+paper's algorithm 1. And one thing is done to suit the students, who train under a light augmentation: so do the
+networks of the pool, and the regression starts from augmented images, unless ``augment`` is off. (Ten images of
+CIFAR-10 distilled without it, for two minutes, taught students who only mirrored them 48 %, and those who augmented as
+the protocol does 42 %; distilled with it they taught the latter 46 %.) The step size falls along a cosine to a tenth
+over the run's budget, as in the paper's code.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, grad_and_value
 
 from engine.accel import Accel
+from engine.augment import apply, draw, strategy_for
 from engine.data.base import Dataset
 from engine.distill.base import ImageDistiller, StepReport, check_finite, on_device
 from engine.distill.images import centred_labels, finished, network_key, new_seed, to_space
@@ -29,6 +34,7 @@ from engine.formation import decode
 from engine.methods import FRePoParameters
 from engine.networks import make_network
 from engine.spec import RunSpec
+from engine.students.train import place
 from engine.synthetic import SyntheticSet
 
 RIDGE = 1e-6  # relative to the mean of the kernel's diagonal, as in the paper's code
@@ -105,6 +111,7 @@ class Method(ImageDistiller):
         groups = [{"params": [t], "lr": rate} for t, rate in zip(learned, self.rates, strict=True)]
         self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
 
+        self.strategy = strategy_for(data, "frepo")
         self.key = network_key(spec, data)
         self.pool: list[dict[str, Any]] = []
         self._image_step, self._net_step, self._features = programs(self.key, accel)
@@ -115,13 +122,13 @@ class Method(ImageDistiller):
         if len(self.pool) < self.own.pool and self.count % self.own.reuse == 0:
             self.pool.append(self._young())  # one by one, so that the first image does not wait for all of them
         net = self.pool[int(torch.randint(len(self.pool), (1,), generator=self.generator))]
-        x, y = self._shown()
+        x, y = self._augmented(*self._shown())
         (gx, gy), (loss, margin) = self._image_step(x.detach(), y.detach(), net["params"], net["real"], net["targets"])
         check_finite(loss, gx)
         self.optimiser.zero_grad()
         for shown, gradient in ((x, gx), (y, gy)):
             if shown.requires_grad:
-                shown.backward(gradient.to(shown))  # through mirroring and decoding
+                shown.backward(gradient.to(shown))  # through augmentation, mirroring and decoding
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * (cosine(self.progress) if self.own.cosine else 1.0)
         self.optimiser.step()
@@ -144,6 +151,12 @@ class Method(ImageDistiller):
             x, y = torch.cat([x, x.flip(3)]), torch.cat([y, y])
         return x, y
 
+    def _augmented(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The images under one operation, with parameters of each image's own, as students see them."""
+        if self.own.augment:
+            x = apply(x, draw(self.strategy, self.generator, self.data.size, len(x)))
+        return place(x, self.accel), y
+
     # ---- the pool ----
 
     def _young(self) -> dict[str, Any]:
@@ -165,7 +178,8 @@ class Method(ImageDistiller):
         with torch.no_grad():
             x, y = self._shown()
         for _ in range(steps):
-            grads = self._net_step(net["params"], x.detach(), y.detach())
+            seen, labels = self._augmented(x.detach(), y.detach())
+            grads = self._net_step(net["params"], seen, labels)
             net["age"] += 1
             for k, g in grads.items():
                 m, v = net["m"][k], net["v"][k]

@@ -297,11 +297,12 @@ def _augmenting(set: About, protocol: Protocol) -> list[str]:
         lines.append(f"    a = u(-{plan.rotate:g}, {plan.rotate:g}) * math.pi / 180")
     if "zoom" in kinds:
         lines.append(f"    f = u({pair(plan.scale)})")
+    outside = 'padding_mode="border", ' if plan.edges else ""
     for kind in (k for k in rows if k in kinds):
         lines += [f'    if kind == "{kind}":', f"        rows = {rows[kind]}"]
     lines += [
         "    grid = F.affine_grid(torch.cat(rows, 1).view(n, 2, 3), x.shape, align_corners=False)",
-        "    return F.grid_sample(x, grid, align_corners=False)",
+        f"    return F.grid_sample(x, grid, {outside}align_corners=False)",
         "",
         "",
     ]

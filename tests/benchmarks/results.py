@@ -52,7 +52,7 @@ MTT, RAT, NCFM = "Cazenavette et al. 2022", "Feng et al. 2024", "Wang et al. 202
 ROWS = (
     Row("MNIST IPC 1, dd, one initialisation", "dd", 1, "mnist-dd-1", 5, None, 92, "93.8", DD),
     Row("MNIST IPC 10, dd, random initialisations", "dd", 5, "mnist-dd-10", 30, None, 80, "79.5 ± 8.1", DD),
-    Row("CIFAR-10 IPC 10, rat", "rat", 3, "cifar10-rat-10", 30, None, 41, "69.4 ± 0.4", RAT),
+    Row("CIFAR-10 IPC 10, rat", "rat", 3, "cifar10-rat-10", 15, None, 41, "69.4 ± 0.4", RAT),
     Row("MNIST IPC 1, dc", "dc", 5, "mnist-dc-1", 15, None, 90, "91.7", DC),
     Row("MNIST IPC 10, dc", "dc", 3, "mnist-dc-10", 15, None, 96, "97.4", DC),
     Row("CIFAR-10 IPC 1, dsa", "dsa", 5, "cifar10-dsa-1", 12, None, 27, "28.8 ± 0.7", DSA),

@@ -1,4 +1,4 @@
-"""FRePo's falling step size and mirror images."""
+"""FRePo's falling step size, mirror images and augmentation."""
 
 import copy
 import math
@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 
+from engine import augment
 from engine.accel import pick_accel
 from engine.data.base import Dataset
-from engine.distill import make_distiller
+from engine.distill import frepo, make_distiller
 from engine.distill.base import on_device
 from engine.distill.frepo import cosine, margin_loss, regression_loss
 from engine.networks import make_network
@@ -56,7 +57,7 @@ def test_steps_late_in_the_budget_are_smaller_unless_asked_otherwise(home):
 
 def test_a_step_with_mirror_images_is_regression_from_both(home):
     """The gradient that reaches the images is that of regression from them and their mirror images, in float64."""
-    distiller = start(dataset(), mirror=True, lr_img=1e-3)
+    distiller = start(dataset(), mirror=True, augment=False, lr_img=1e-3)
     x, y = (t.detach().clone() for t in (distiller.images, distiller.labels))
     distiller.step()
     net = distiller.pool[0]
@@ -68,6 +69,34 @@ def test_a_step_with_mirror_images_is_regression_from_both(home):
     gx, gy = torch.autograd.grad(loss + margin_loss(labels), (x, y))
     assert (distiller.images.grad - gx).norm() < 1e-2 * gx.norm()
     assert (distiller.labels.grad - gy).norm() < 1e-2 * gy.norm()
+
+
+def test_an_augmented_step_is_regression_from_augmented_images(home, monkeypatch):
+    """Its gradient goes back through the very augmentation that the step drew, and networks train under others."""
+    distiller = start(dataset(), mirror=False, lr_img=1e-3)
+    x, y = (t.detach().double().requires_grad_() for t in (distiller.images, distiller.labels))
+    drawn, seen = [], []
+
+    def watched(*arguments):
+        drawn.append(augment.draw(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(frepo, "draw", watched)
+    net_step = distiller._net_step
+    distiller._net_step = lambda params, images, labels: seen.append(images) or net_step(params, images, labels)
+    distiller.step()
+    net = distiller.pool[0]
+    network = make_network(*distiller.key).double()
+    network.load_state_dict(net["params"])
+    shown = augment.apply(x, augment.Draw(drawn[0].kind, drawn[0].values.double()))
+    loss = regression_loss(network.features(shown), y, net["real"].double(), net["targets"].double())
+    gx, gy = torch.autograd.grad(loss + margin_loss(y), (x, y))
+    assert (distiller.images.grad - gx).norm() < 1e-2 * gx.norm()
+    assert (distiller.labels.grad - gy).norm() < 1e-2 * gy.norm()
+    distiller._train(net, 2)
+    now = distiller.images.detach()
+    for images, own in zip(seen, drawn[1:], strict=True):
+        torch.testing.assert_close(images, augment.apply(now, own))
 
 
 def test_images_are_not_mirrored_where_that_changes_their_class(home):
