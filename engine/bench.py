@@ -175,7 +175,7 @@ STEPS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         ("dc", {}, {"variant": "plain", "batch_real": 256}, {}),
         ("dsa", {}, {"variant": "plain", "batch_real": 256}, {}),
         ("datadam", {}, {"variant": "plain", "batch_real": 256}, {"variant": "bank"}),
-        ("frepo", {}, {"reuse": 1, "advance": 1}, {}),
+        ("frepo", {}, {"reuse": 1, "advance": 1, "augment": False}, {}),
         ("dd", {"distill_steps": ipc}, {"batch_real": 1024}, {}),
         ("mtt", {}, {"syn_steps": 50 if ipc == 1 else 30}, {}),
     )

@@ -117,7 +117,6 @@ PRESETS: dict[str, Preset] = {
                 "lr_img": 0.01,
                 "network": "convnet-wide",
             },
-            Expectation(0.977, 0.0005, "FRePo", 6, None, AMX),
         ),
         Preset(
             "mnist-frepo-1",
@@ -141,7 +140,6 @@ PRESETS: dict[str, Preset] = {
             {
                 "dataset": "cifar10",
                 "method": "frepo",
-                "cosine": False,
                 "ipc": 1,
                 "init": "real",
                 "minutes": 5,
@@ -158,7 +156,6 @@ PRESETS: dict[str, Preset] = {
             {
                 "dataset": "cifar10",
                 "method": "frepo",
-                "cosine": False,
                 "ipc": 10,
                 "init": "real",
                 "minutes": 5,
@@ -167,7 +164,6 @@ PRESETS: dict[str, Preset] = {
                 "lr_img": 0.01,
                 "network": "convnet-wide",
             },
-            Expectation(0.559, None, "FRePo", 5, 15, XEON),
         ),
         Preset(
             "cifar10-frepo-50",

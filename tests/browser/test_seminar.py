@@ -113,20 +113,20 @@ def test_the_film_is_where_the_presenter_has_it_until_a_viewer_takes_it(windows,
 def test_the_presenter_sees_what_everybody_answered_in_a_quiz(windows, room: Server):
     presenter, viewer = windows
     run = publish_average(Store(room.home))
-    go(presenter, room, "/pieces", key=KEY, section="quiz", run=run, q=2)
-    expect(presenter.get_by_text("Question 1 of 2")).to_be_visible(timeout=90_000)
+    go(presenter, room, "/pieces", key=KEY, section="quiz", run=run, q=3)
+    expect(presenter.get_by_text("Question 1 of 3")).to_be_visible(timeout=90_000)
     go(viewer, room)  # and is led there
-    for question in (1, 2):
-        expect(viewer.get_by_text(f"Question {question} of 2")).to_be_visible(timeout=60_000)
+    for question in (1, 2, 3):
+        expect(viewer.get_by_text(f"Question {question} of 3")).to_be_visible(timeout=60_000)
         settled(viewer)
         viewer.keyboard.press("7")
         expect(viewer.get_by_text("It stands for")).to_be_visible()
         settled(viewer)
         viewer.keyboard.press("Enter")
-    expect(viewer.get_by_text("1 person, 2 answers")).to_be_visible(timeout=30_000)
-    expect(presenter.get_by_text("Question 1 of 2")).to_be_visible()
+    expect(viewer.get_by_text("1 person, 3 answers")).to_be_visible(timeout=30_000)
+    expect(presenter.get_by_text("Question 1 of 3")).to_be_visible()
     presenter.get_by_text("Show what everybody answered").click()
-    expect(presenter.get_by_text("1 person, 2 answers")).to_be_visible(timeout=30_000)
+    expect(presenter.get_by_text("1 person, 3 answers")).to_be_visible(timeout=30_000)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
