@@ -63,7 +63,7 @@ ROWS = (
     Row("CIFAR-10 IPC 10, datadam", "dsa", 3, "cifar10-datadam-10", 15, None, 48, "54.2 ± 0.8", DATADAM),
     Row("MNIST IPC 1, frepo", "frepo", 3, "mnist-frepo-1", 10, None, 92, "93.0", FREPO),
     Row("MNIST IPC 10, frepo", "frepo", 2, "mnist-10", 10, None, 98, "98.6", FREPO),
-    Row("CIFAR-10 IPC 1, frepo", "frepo", 3, "cifar10-frepo-1", 15, None, 42, "46.8 ± 0.7", FREPO),
+    Row("CIFAR-10 IPC 1, frepo", "frepo", 3, "cifar10-frepo-1", 10, None, 42, "46.8 ± 0.7", FREPO),
     Row("CIFAR-10 IPC 10, frepo", "frepo", 2, "cifar10-frepo-10", 30, None, 60, "65.5 ± 0.4", FREPO),
     Row("CIFAR-10 IPC 50, frepo", "frepo", 1, "cifar10-frepo-50", 30, None, 66, "71.7 ± 0.2", FREPO),
     Row("CIFAR-10 IPC 1, mtt, small experts", "mtt", 3, "cifar10-mtt-1", 60, None, 33, "46.3 ± 0.8", MTT),
