@@ -158,12 +158,11 @@ class Reel {
   }
 
   // Each image's share of the squared gradient at a frame, in thousandths, or null.
-  async shares(frame) {
-    if (frame.shares === undefined) {
-      frame.shares = null; // asked for
-      const answer = await fetch(`/api/runs/${this.id}/frames/${frame.step}.json?e=${frame.event}`).catch(() => null);
-      if (answer && answer.ok) frame.shares = (await answer.json()).shares || null;
-    }
+  shares(frame) {
+    if (frame.shares === undefined)
+      frame.shares = fetch(`/api/runs/${this.id}/frames/${frame.step}.json?e=${frame.event}`)
+        .then(async (answer) => (answer.ok && (await answer.json()).shares) || null)
+        .catch(() => null);
     return frame.shares;
   }
 
@@ -698,6 +697,7 @@ class Player {
       reel.ratio = ratio;
       reel.bands = [];
       reel.grid.replaceChildren();
+      this.loupe.hidden = true; // nobody will hear the pointer leave what is gone
       for (let band = 0; band < plan.bands; band++) {
         const classes = layout.classes.slice(band * plan.per, (band + 1) * plan.per);
         const heads = element("div", { className: "heads", ariaHidden: "true" });

@@ -51,6 +51,8 @@ def test_from_the_click_to_a_result(page: Page, server: Server, idle: Store) -> 
         expect(page.locator(".loupe")).to_contain_text(told)
     page.locator(".player .band canvas").first.click(position={"x": 12, "y": 12})
     expect(page.get_by_role("link", name="Change it")).to_have_attribute("href", re.compile(f"run={run}&image=0$"))
+    page.mouse.move(1, 1)
+    expect(page.locator(".loupe")).to_be_hidden()  # although the tiles moved under the pointer
     page.locator(".player .stage").press("Shift+ArrowRight")
     expect(page.get_by_role("link", name="Change it")).to_have_attribute("href", re.compile("image=1$"))
     expect(page.locator(".player .leads b")).to_have_text("1")
