@@ -249,7 +249,8 @@ class FRePoParameters(Frozen):
         "Augmentation",
         "aug",
         "Regress from the synthetic images, and train networks on them, under the light augmentation that students "
-        "train with, so that they learn to bear it; not so in the paper.",
+        "train with, so that they learn to bear it; not so in the paper. It helped with photographs, and cost with "
+        "digits.",
         True,
     )
     factor: int = FACTOR
