@@ -32,7 +32,7 @@ class Reel {
     this.status = run.status || "";
     this.message = "";
     this.layout = null;
-    this.frames = []; // {step, event, seconds, loss, seen}, ascending; see `fact` for what a frame may hold besides
+    this.frames = []; // {step, event, seconds, loss, seen}, ascending; and once asked for, `shares`
     this.beside = {}; // what stands beside the film: names, each with its version
     this.fetched = new Map(); // of those, what was asked for
     this.metric = null;

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.exchange import export_pt
 from engine.home import aside
+from engine.runs.cells import laid_out
 from engine.runs.store import Store
 from engine.synthetic import SyntheticSet
 
@@ -107,13 +108,7 @@ class Film:
     def cells(self, values: list[Any]) -> list[Any]:
         """What belongs to each image, as a frame shows them: row by row, None in cells without an image."""
         assert self.places is not None
-        found: list[Any] = [None] * (self.rows * self.columns)
-        filled = [0] * self.columns
-        for value, column in zip(values, self.places, strict=True):
-            if filled[column] < self.rows:
-                found[filled[column] * self.columns + column] = value
-                filled[column] += 1
-        return found
+        return laid_out(values, self.places, self.rows, self.columns)
 
     def _thin(self) -> None:
         past = self.shots[:-RECENT]

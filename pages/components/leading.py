@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from engine.runs.cells import laid_out
 from engine.runs.store import Run
 from pages.components import hiding
 from pages.components.shared import store
@@ -41,18 +42,12 @@ def leads(run: Run) -> dict[str, Any] | None:
 
 
 def _cells(run: Run, layout: dict[str, Any], path: Any) -> list[int | None]:
-    """Which image is where, by the rule of ``engine.runs.film``: a column a class, in the order of the set."""
+    """Which image is where: a column a class, in the order of the set."""
     columns, rows = int(layout["columns"]), int(layout["rows"])
-    found: list[int | None] = [None] * (columns * rows)
     if run.kind == "distill":  # class after class, whatever labels were learned
         each = int(run.spec["ipc"])
         classes = [c for c in range(columns) for _ in range(each)]
     else:
         labels = load_file(path)["labels"]
         classes = (labels.argmax(1) if labels.ndim == 2 else labels).tolist()
-    filled = [0] * columns
-    for index, column in enumerate(classes):
-        if filled[column] < rows:
-            found[filled[column] * columns + column] = index
-            filled[column] += 1
-    return found
+    return laid_out(range(len(classes)), classes, rows, columns)
