@@ -16,6 +16,7 @@ of the whole way. It begins from the best that there is of that step:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -145,8 +146,12 @@ def point(store: Store, id: str, at: int | None = None) -> Point:
 
 def _checkpoints(store: Store, id: str) -> dict[int, Path]:
     """The checkpoints of a run by their step."""
-    folders = (store.folder(id) / name for name in (LAST, "checkpoint"))
-    return {int(path.stem): path for folder in folders for path in folder.glob("[0-9]*.pt") if path.stem.isdecimal()}
+    found: dict[int, Path] = {}
+    for name in ("checkpoint", LAST):  # in this order: a run that ends moves its last one from the first to the second
+        with contextlib.suppress(FileNotFoundError):  # given up while it is looked through
+            paths = (store.folder(id) / name).glob("[0-9]*.pt")
+            found |= {int(path.stem): path for path in paths if path.stem.isdecimal()}
+    return found
 
 
 # ---- making one -----------------------------------------------------------------------------------------------------

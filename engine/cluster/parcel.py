@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -63,7 +63,7 @@ class Parcel:
         home, path = home.resolve(), path.resolve()
         if home not in path.parents or not path.exists():
             return
-        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+        for file in [path] if path.is_file() else sorted(_files(path)):
             if file.is_file() and not file.name.startswith("."):
                 self.files[file.relative_to(home).as_posix()] = file.read_bytes()
         if sum(map(len, self.files.values())) > LIMIT:
@@ -91,7 +91,7 @@ def changed(folder: Path, seen: Seen) -> tuple[Files, list[str]]:
     """The files below ``folder`` that are new or other than in ``seen``, which is brought up to date, and the names of
     those that are gone."""
     now: dict[str, tuple[tuple[int, int], Path]] = {}
-    for path in folder.rglob("*"):
+    for path in _files(folder):
         try:
             facts = path.stat()
         except FileNotFoundError:
@@ -127,6 +127,12 @@ def write(folder: Path, files: Files, gone: Iterable[str]) -> None:
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # others are still in it
             path.parent.rmdir()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """What is not a folder below ``folder``; unlike ``rglob``, goes on when a run moves a folder away meanwhile."""
+    for root, _, names in os.walk(folder):
+        yield from (Path(root, name) for name in names)
 
 
 def _below(folder: Path, name: str) -> Path:

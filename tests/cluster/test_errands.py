@@ -1,6 +1,8 @@
 """What a node does and what comes back from it, without a cluster: head and node are two homes in one process."""
 
 import os
+import shutil
+import threading
 import time
 from types import SimpleNamespace
 
@@ -158,6 +160,27 @@ def test_an_evaluation_takes_its_set_along_and_comes_back_to_it(head, node):
     (found,) = head.evaluations([source])
     assert found["accuracies"] == [0.5, 0.5]
     assert len(head.events(source, kinds=("evaluation",))) == 1
+
+
+def test_a_folder_that_goes_away_while_it_is_looked_through_is_no_fault(tmp_path):
+    (tmp_path / "spec.json").write_text("{}")
+    ends = threading.Event()
+
+    def write_and_remove():
+        while not ends.is_set():
+            (tmp_path / "checkpoint").mkdir()
+            (tmp_path / "checkpoint" / "000001.pt").write_bytes(b"weights")
+            shutil.rmtree(tmp_path / "checkpoint")
+
+    writer = threading.Thread(target=write_and_remove)
+    writer.start()
+    try:
+        for _ in range(3000):
+            files, _ = parcel.changed(tmp_path, {})
+            assert files.pop("spec.json") == b"{}" and set(files) <= {"checkpoint/000001.pt"}
+    finally:
+        ends.set()
+        writer.join()
 
 
 def test_a_run_that_somebody_else_took_over_is_given_up(head, node):
