@@ -845,10 +845,11 @@ class Player {
     ]
       .filter(Boolean)
       .join("\n");
-    this.near.hidden = this.nearest.hidden = !near || !near.width || !cells.nearest;
+    const kind = near && near.width && cells.nearest ? cells.nearest[place] : null;
+    this.near.hidden = this.nearest.hidden = kind === null;
     if (this.near.hidden) return;
     cut(this.near, near);
-    this.nearest.textContent = `Nearest real image: ${classes[cells.nearest[place]]}`;
+    this.nearest.textContent = `Nearest real image: ${classes[kind]}`;
   }
 
   // ---- words ----

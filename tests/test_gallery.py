@@ -259,5 +259,9 @@ def test_what_comes_with_the_program_can_be_taken_in(path, monkeypatch, tmp_path
     assert gallery.take_in(store) == [path.stem]
     assert path.stem in gallery.CARDS, "it says what there is to see"
     assert story(store, path.stem).headline, "its accuracy was measured"
+    assert store.beside(path.stem, "mean.webp"), "the player can show the difference from the real images' means"
+    assert store.beside(path.stem, "nearest.webp") is None, "no image of a dataset is given away"
+    told = json.loads(store.beside(path.stem, "cells.json").read_bytes())
+    assert ("labels" in told) == ("frepo" in path.stem)
     imports.complete(store)
     assert (store.result_folder(path.stem) / "papers.pt").is_file()

@@ -4,6 +4,9 @@
 reached; ``frames/<step>.webp`` are its pictures, ``result/`` is its set. Of what somebody else's zip holds nothing is
 believed before it is checked: names and sizes first, then the types and ranges of every value, then each picture, of
 which only the pixels are kept.
+
+What stands beside the film comes along but for the nearest real images: whoever gives a run away gives away images
+that were made, not photographs that they were made from.
 """
 
 from __future__ import annotations
@@ -32,9 +35,14 @@ from engine.runs.store import Store
 from engine.spec import SPECS, BaselineSpec, ProtocolName, RunSpec
 
 FORMAT = 1
-NAMES = re.compile(r"(run|events|evaluations)\.json|frames/\d{6,9}\.webp|result/synthetic\.(json|safetensors)")
+NAMES = re.compile(
+    r"(run|events|evaluations)\.json|frames/\d{6,9}\.webp|result/synthetic\.(json|safetensors)|"
+    r"beside/(mean\.webp|cells\.json)"
+)
 TOP = re.compile(r"(?:[^/]+/)?run\.json")
 JSON_LIMITS = {"run.json": 1_000_000, "events.json": 50_000_000, "evaluations.json": 5_000_000}  # bytes unpacked
+CELLS_LIMIT = 20_000_000
+MEAN, CELLS = "beside/mean.webp", "beside/cells.json"
 SET_LIMITS = {"synthetic.json": 5_000_000, "synthetic.safetensors": 2_000_000_000}
 MAX_MEMBERS, MAX_FRAMES = 10_000, 2_000
 MAX_PIXELS = 2_000_000_000  # of all frames together
@@ -48,6 +56,7 @@ run.json          what was made, with which settings, when and on what
 events.json       what happened: losses and accuracies while it went, by step
 evaluations.json  accuracies of networks trained on the set; fractions in [0, 1]
 frames/           the images as they were at a step, as lossless WebP, one column per class
+beside/           the mean of the real images of each class, laid out alike, and the labels that were learned
 result/           the set: synthetic.safetensors (tensors) and synthetic.json (everything else)
 """
 
@@ -113,6 +122,17 @@ class Frame(Checked):
     seconds: Seconds | None = None
     images_seen: Annotated[int, Field(ge=0, lt=10**15)] | None = None
     shares: Annotated[list[Annotated[int, Field(ge=0, le=1000)] | None], Field(max_length=100_000)] | None = None
+
+
+Class = Annotated[int, Field(ge=0, lt=1000, strict=True)]
+Entry = Annotated[tuple[Class, Annotated[Number, Field(strict=True)]], Field(strict=False)]  # in JSON, a list
+
+
+class Cells(Checked):
+    """``beside/cells.json``: of each cell, row by row, the largest entries of its image's label, each a class and a
+    value."""
+
+    labels: Annotated[list[Annotated[list[Entry], Field(max_length=10)] | None], Field(max_length=100_000)] = []
 
 
 class Accuracy(Checked):
@@ -205,8 +225,8 @@ MODELS: dict[str, TypeAdapter[Any]] = {
 @dataclass(frozen=True)
 class Carried:
     """A run that was read from a zip and checked: what it is, events as (kind, step, data), evaluations, and the
-    ``folder`` with ``frames/<step>.webp``, made anew from their pixels, and ``result/``, whose tensors nobody has
-    looked at yet."""
+    ``folder`` with ``frames/<step>.webp`` and what stands ``beside/`` them, made anew from their pixels and values, and
+    ``result/``, whose tensors nobody has looked at yet."""
 
     about: About
     events: list[tuple[str, int, dict[str, Any]]]
@@ -266,6 +286,10 @@ def export_run(store: Store, id: str) -> bytes:
             path = store.frame_path(id, step)
             if path is not None:
                 add(f"frames/{step:06d}.webp", path.read_bytes(), packed=False)
+        if mean := store.beside(id, "mean.webp"):
+            add(MEAN, mean.read_bytes(), packed=False)
+        if cells := store.beside(id, "cells.json"):
+            add(CELLS, json.dumps({"labels": json.loads(cells.read_bytes()).get("labels", [])}))
         for name in SET_LIMITS:
             add(f"result/{name}", (folder / name).read_bytes())
     return out.getvalue()
@@ -303,12 +327,13 @@ def read_run(path: Path, folder: Path) -> Carried:
     name = path.name
     with open_zip(path) as archive:
         members = _members(archive, name)
-        parts = {part: _json(archive, members[part], part, name) for part in JSON_LIMITS}
+        parts = {part: _json(archive, members[part], part, name, limit) for part, limit in JSON_LIMITS.items()}
         about = _checked(TypeAdapter(About), parts["run.json"], "run.json", name)
         about = about.model_copy(update={"spec": _spec(about, name)})
         events = _events(parts["events.json"], name)
         evaluations = _evaluations(parts["evaluations.json"], about.dataset, name)
         frames = _frames(archive, members, events, folder, name)
+        _beside(archive, members, next(data for kind, _, data in events if kind == "layout"), folder, name)
         (folder / "result").mkdir()
         for part, limit in SET_LIMITS.items():
             with (folder / "result" / part).open("wb") as sink:
@@ -371,12 +396,12 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> byte
     return sink.getvalue()
 
 
-def _json(archive: zipfile.ZipFile, member: zipfile.ZipInfo, part: str, name: str) -> Any:
+def _json(archive: zipfile.ZipFile, member: zipfile.ZipInfo, part: str, name: str, limit: int) -> Any:
     def constant(value: str) -> NoReturn:
         raise ValueError(value)
 
     try:
-        return json.loads(_read(archive, member, JSON_LIMITS[part]).decode(), parse_constant=constant)
+        return json.loads(_read(archive, member, limit).decode(), parse_constant=constant)
     except (ValueError, RecursionError) as error:
         if isinstance(error, Refused):
             raise
@@ -474,6 +499,23 @@ def _frames(
         found[step] = folder / "frames" / f"{step:06d}.webp"
         found[step].write_bytes(_again(content, size, layout["channels"], f"The frame of step {step:,} in {name}"))
     return found
+
+
+def _beside(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], layout: dict[str, Any], folder: Path, name: str
+) -> None:
+    """Write what stands beside the film, as far as it came along."""
+    (folder / "beside").mkdir()
+    if MEAN in members:
+        size = (layout["columns"] * layout["size"], layout["rows"] * layout["size"])
+        content = _read(archive, members[MEAN], 4 * size[0] * size[1] + 100_000)
+        (folder / MEAN).write_bytes(_again(content, size, layout["channels"], f"{MEAN} in {name}"))
+    if CELLS in members:
+        cells = _checked(TypeAdapter(Cells), _json(archive, members[CELLS], CELLS, name, CELLS_LIMIT), CELLS, name)
+        known = all(c < layout["columns"] for label in cells.labels for c, _ in label or ())
+        if len(cells.labels) not in (0, layout["columns"] * layout["rows"]) or not known:
+            raise Refused(f"{CELLS} in {name} speaks of other cells or classes than the run has; export the run again.")
+        (folder / CELLS).write_text(json.dumps({"labels": cells.labels} if cells.labels else {}))
 
 
 def _again(content: bytes, size: tuple[int, int], channels: int, what: str) -> bytes:

@@ -131,6 +131,8 @@ def keep_run(store: Store, id: str, carried: Carried, synthetic: SyntheticSet, t
     about = carried.about
     for step, path in carried.frames.items():
         store.write_frame(id, step, path.read_bytes())
+    for path in (carried.folder / "beside").iterdir():
+        store.write_beside(id, path.name, path.read_bytes())
     origin = {name: getattr(about, name) for name in ("kind", "title", "spec", "made", "seconds", "machine")}
     store.append(id, [("origin", 0, origin), *carried.events], step=about.step, seconds=about.seconds)
     for evaluation in carried.evaluations:

@@ -17,12 +17,15 @@ from engine.errors import Refused
 from engine.exports import export, runzip
 from engine.exports.facts import story
 from engine.runs import imports
+from engine.runs.film import encode
 from engine.runs.store import Store
 from engine.runs.worker import run_job
 from engine.spec import build_spec
 from engine.synthetic import load_synthetic
-from tests.exports.runs import DIGITS, a_run, a_set, evaluation
+from tests.exports.runs import DIGITS, a_run, a_set, evaluation, pixels
 from tests.runs import fakes
+
+LABELS = [[[place % 10, 0.9], [place % 9, -0.1]] for place in range(20)]
 
 
 @pytest.fixture
@@ -41,6 +44,9 @@ def other(tmp_path, monkeypatch) -> Store:
 @pytest.fixture
 def packed(store, tmp_path) -> Path:
     id = a_run(store, title="A run of mine", seed=5, evaluations=(evaluation("dc"), evaluation("quick", [0.5])))
+    store.write_beside(id, "mean.webp", encode(pixels(3, 2, 16, 1)))
+    store.write_beside(id, "nearest.webp", encode(pixels(4, 2, 16, 1)))
+    store.write_beside(id, "cells.json", json.dumps({"labels": LABELS, "nearest": [0] * 20}).encode())
     path = tmp_path / "run.zip"
     path.write_bytes(export(store, id, "run"))
     return path
@@ -81,6 +87,10 @@ def test_another_machine_shows_the_same_run_as_imported(store, other, packed):
             for where, run in ((store, mine.id), (other, id))
         )
         assert here == there and here, kind
+    images = [Image.open(where.beside(run, "mean.webp")) for where, run in ((store, mine.id), (other, id))]
+    assert (np.asarray(images[0]) == np.asarray(images[1])).all()
+    assert json.loads(other.beside(id, "cells.json").read_bytes()) == {"labels": LABELS}
+    assert other.beside(id, "nearest.webp") is None, "real images stay where they are"
     found = other.evaluations([id])
     assert [(e["protocol"], e["accuracies"]) for e in found] == [("dc", [0.81, 0.83, 0.82]), ("quick", [0.5])]
     assert all(e["imported"] is True and e["run"] == id for e in found)
@@ -206,6 +216,10 @@ def put(name: str, content: bytes | str | None):
     return act
 
 
+def labels(*first):
+    return put("beside/cells.json", json.dumps({"labels": [list(first), *LABELS[1:]]}))
+
+
 LAYOUT, FRAME, METRIC = 0, 1, 2  # where these events are in the list
 FIRST = "frames/000000.webp"
 HOSTILE = {
@@ -276,6 +290,17 @@ HOSTILE = {
     "a PNG": (put(FIRST, png()), "no WebP"),
     "markup": (put(FIRST, b"<svg onload=alert(1)>"), "no WebP"),
     "half a picture": (put(FIRST, webp()[:30]), "no WebP"),
+    "a mean of another size": (put("beside/mean.webp", webp((160, 33))), "one picture of 160×32"),
+    "a mean that is markup": (put("beside/mean.webp", b"<svg/>"), "no WebP"),
+    "cells that are none": (put("beside/cells.json", "[]"), "cells.json"),
+    "cells with more": (put("beside/cells.json", '{"labels": [], "nearest": [0]}'), "nearest"),
+    "labels of other cells": (put("beside/cells.json", '{"labels": [[[0, 1.0]]]}'), "other cells"),
+    "a label of another class": (labels([10, 1.0]), "other cells or classes"),
+    "a label below all classes": (labels([-1, 1.0]), "labels"),
+    "a label that is a text": (labels([0, "<b>"]), "labels"),
+    "a label that is true": (labels([True, 1.0]), "labels"),
+    "a label of one number": (labels([0]), "labels"),
+    "a label without end": (labels(*[[0, 1.0]] * 11), "labels"),
     "another set": (put("result/synthetic.json", "{}"), "cannot be read"),
     "no tensors but junk": (put("result/synthetic.safetensors", b"junk"), "cannot be read"),
 }
