@@ -60,7 +60,7 @@ ROWS = (
     Row("MNIST IPC 10, dm", "dc", 3, "mnist-dm-10", 10, None, 96.5, "97.5 ± 0.1", DM),
     Row("CIFAR-10 IPC 10, dm", "dsa", 3, "cifar10-dm-10", 10, None, 46, "48.9 ± 0.6", DM),
     Row("CIFAR-10 IPC 50, dm", "dsa", 1, "cifar10-dm-50", 10, None, 58, "63.0 ± 0.4", DM),
-    Row("CIFAR-10 IPC 10, datadam", "dsa", 3, "cifar10-datadam-10", 15, None, 48, "54.2 ± 0.8", DATADAM),
+    Row("CIFAR-10 IPC 10, datadam", "dsa", 3, "cifar10-datadam-10", 20, None, 48, "54.2 ± 0.8", DATADAM),
     Row("MNIST IPC 1, frepo", "frepo", 3, "mnist-frepo-1", 10, None, 92, "93.0", FREPO),
     Row("MNIST IPC 10, frepo", "frepo", 2, "mnist-10", 10, None, 98, "98.6", FREPO),
     Row("CIFAR-10 IPC 1, frepo", "frepo", 3, "cifar10-frepo-1", 10, None, 42, "46.8 ± 0.7", FREPO),
