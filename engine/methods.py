@@ -316,6 +316,13 @@ class DDParameters(Frozen):
         ge=1,
         le=10_000_000,
     )
+    cosine: bool = field(
+        False,
+        "Falling learning rate",
+        "cos",
+        "Let the learning rate fall to a tenth along a cosine over the run's minutes or steps, instead of halving it.",
+        True,
+    )
     source: str = field(
         "",
         "Pre-trained on",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from engine.data.base import Dataset
 from engine.distill.images import finished, initial_images, whitening
 from engine.spec import RunSpec
 from engine.synthetic import ZCA, SyntheticSet
+
+LEAST = 0.1  # of the first step size, at the end of a cosine
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class StepReport:
     loss: float | None
     extras: dict[str, float] = field(default_factory=dict)
     note: str = ""
+
+
+def cosine(progress: float) -> float:
+    """The step size at a share ``progress`` of the budget, as a fraction of the first: from 1 to ``LEAST`` of it."""
+    return LEAST + (1 - LEAST) * (1 + math.cos(math.pi * progress)) / 2
 
 
 class Distiller(Protocol):

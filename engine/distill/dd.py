@@ -23,7 +23,7 @@ from torch.func import functional_call, grad_and_value
 
 from engine.accel import Accel
 from engine.data.base import Dataset
-from engine.distill.base import ImageDistiller, StepReport, check_finite
+from engine.distill.base import ImageDistiller, StepReport, check_finite, cosine
 from engine.distill.images import network_key, new_seed, to_space
 from engine.distill.pretrained import begin
 from engine.distill.unroll import Advance, Loss, Weights, descent, unroll, unsoftened
@@ -116,7 +116,8 @@ class Method(ImageDistiller):
         assert self.images.grad is not None and self.raw_rates.grad is not None
         check_finite(torch.tensor(total), torch.cat([self.images.grad.flatten(), self.raw_rates.grad]))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.own.lr_img * 0.5 ** (self.count // self.own.halve)
+            falls = cosine(self.progress) if self.own.cosine else 0.5 ** (self.count // self.own.halve)
+            group["lr"] = self.own.lr_img * falls
         self.optimiser.step()
         self.count += 1
         return StepReport(self.count, total, {"step_size": float(rates.detach().mean())})

@@ -16,7 +16,6 @@ over the run's budget, as in the paper's code.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -28,7 +27,7 @@ from torch.func import functional_call, grad, grad_and_value
 from engine.accel import Accel
 from engine.augment import apply, draw, strategy_for
 from engine.data.base import Dataset
-from engine.distill.base import ImageDistiller, StepReport, check_finite, on_device
+from engine.distill.base import ImageDistiller, StepReport, check_finite, cosine, on_device
 from engine.distill.images import centred_labels, finished, network_key, new_seed, to_space
 from engine.formation import decode
 from engine.methods import FRePoParameters
@@ -39,7 +38,6 @@ from engine.synthetic import SyntheticSet
 
 RIDGE = 1e-6  # relative to the mean of the kernel's diagonal, as in the paper's code
 NET_LR = 3e-4  # Adam on the pool's networks
-LEAST = 0.1  # of the first step size, at the end of the cosine
 
 
 def regression_loss(features: Tensor, labels: Tensor, real: Tensor, targets: Tensor, ridge: float = RIDGE) -> Tensor:
@@ -58,11 +56,6 @@ def margin_loss(labels: Tensor) -> Tensor:
     """The label-margin term of the paper's code: asks each label's top two entries to differ by at least 1/K."""
     top = labels.topk(2, dim=1).values
     return -(top[:, 0] - top[:, 1]).clamp(max=1 / labels.shape[1]).mean()
-
-
-def cosine(progress: float) -> float:
-    """The step size at a share ``progress`` of the budget, as a fraction of the first."""
-    return LEAST + (1 - LEAST) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @lru_cache(maxsize=4)
@@ -96,8 +89,6 @@ class Method(ImageDistiller):
     """FRePo as a distiller; see the module's text."""
 
     own: FRePoParameters
-
-    progress = 0.0
 
     def setup(self, spec: RunSpec, data: Dataset, accel: Accel) -> None:
         assert isinstance(spec.parameters, FRePoParameters)

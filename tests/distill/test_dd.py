@@ -114,6 +114,16 @@ def test_the_learning_rate_is_halved(home, data):
     assert seen == pytest.approx([0.08, 0.08, 0.04, 0.04, 0.02])
 
 
+def test_the_learning_rate_falls_over_the_budget(home, data):
+    distiller = start(data, halve=1, lr_img=0.08, cosine=True)
+    seen = []
+    for progress in (0.0, 0.5, 1.0):
+        distiller.progress = progress
+        distiller.step()
+        seen.append(distiller.optimiser.param_groups[0]["lr"])
+    assert seen == pytest.approx([0.08, 0.044, 0.008])
+
+
 @pytest.mark.parametrize(("values", "words"), [
     ({"ipc": 3, "distill_steps": 2}, "3 images per class cannot be divided among 2"),
     ({"initial": "random-pretrained", "zca": True}, "not whitened"),

@@ -10,8 +10,8 @@ from engine import augment
 from engine.accel import pick_accel
 from engine.data.base import Dataset
 from engine.distill import frepo, make_distiller
-from engine.distill.base import on_device
-from engine.distill.frepo import cosine, margin_loss, regression_loss
+from engine.distill.base import cosine, on_device
+from engine.distill.frepo import margin_loss, regression_loss
 from engine.networks import make_network
 from engine.spec import build_spec
 
