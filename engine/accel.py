@@ -119,10 +119,22 @@ class Accel:
         """One line for people: device, precision, compilation, threads."""
         parts = [self.device.type, "bf16" if self.bf16 else "fp32", "compiled" if self.compile else "eager"]
         if self.device.type == "cpu":
-            parts.append(f"{torch.get_num_threads()} threads")
+            threads = torch.get_num_threads()
+            parts.append(f"{threads} thread{'s' if threads > 1 else ''}")
         if self.device.type == "cuda":
             parts[0] = torch.cuda.get_device_name(self.device)
         return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def at_most(threads: int | None) -> Iterator[None]:
+    """Compute with at most so many threads inside the block; None: with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, threads or before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Compiled:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from engine import students
+from engine.accel import at_most
 from engine.runs import evaluating, job, live
 from engine.spec import build_spec
 from engine.synthetic import load_synthetic
@@ -43,6 +44,22 @@ def test_a_run_from_queued_to_done(store):
     assert [e["accuracies"] for e in store.evaluations([id])] == [[0.5, 0.5]]
     assert store.evaluations([id])[0]["protocol"] == "dsa" and store.evaluations([id])[0]["split"] == "test"
     assert not (store.folder(id) / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "network", "threads"), [("dd", "lenet", 1), ("dd", "convnet", 2), ("dc", "lenet", 2)]
+)
+def test_small_networks_are_unrolled_by_one_thread(store, monkeypatch, method, network, threads):
+    seen, step = [], fakes.RandomWalk.step
+    monkeypatch.setattr(fakes.RandomWalk, "step", lambda self: (seen.append(torch.get_num_threads()), step(self))[1])
+    with at_most(1):  # so that this process gets back what it had
+        torch.set_num_threads(2)
+        id = submit(store, method=method, network=network, steps=3)
+        claim_and_run(store)
+        assert torch.get_num_threads() == 2, "what comes next has them all"
+    assert set(seen) == {threads}
+    (layout,) = store.events(id, kinds=("layout",))
+    assert layout.data["machine"].endswith("1 thread" if threads == 1 else "2 threads")
 
 
 def test_metrics_and_frames_come_at_a_bearable_rate(store):
