@@ -219,6 +219,7 @@ PRESETS: dict[str, Preset] = {
             "CIFAR-10, attention matching",
             "A hundred images in which random networks look where they look in the real ones.",
             {"dataset": "cifar10", "method": "datadam", "ipc": 10, "init": "real", "minutes": 20},
+            Expectation(0.481, 0.004, "DSA", 20, None, AMX),
         ),
         # Beyond one image per class the network trains between two updates: with a tenth of the paper's epochs at ten
         # times its rate it goes as far, and with ten times its step size for a tenth of the updates so do the images.
