@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class Node:
         exit_actor()
 
 
-class _Errand:
+class _Errand(ABC):
     """What runs and questions have in common."""
 
     watched: Path
@@ -97,14 +98,14 @@ class _Errand:
         changed(self.watched, self.seen)  # what was sent is known already
         self.thread.start()
 
-    def _work(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _work(self) -> None: ...
 
-    def changes(self) -> Changes:
-        raise NotImplementedError
+    @abstractmethod
+    def changes(self) -> Changes: ...
 
-    def command(self, command: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def command(self, command: str) -> None: ...
 
     def _files(self, found: Changes) -> Changes:
         found.files, found.gone = changed(self.watched, self.seen)
