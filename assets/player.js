@@ -845,7 +845,7 @@ class Player {
     ]
       .filter(Boolean)
       .join("\n");
-    const kind = near && near.width && cells.nearest ? cells.nearest[place] : null;
+    const kind = near && near.width && cells && cells.nearest ? cells.nearest[place] : null;
     this.near.hidden = this.nearest.hidden = kind === null;
     if (this.near.hidden) return;
     cut(this.near, near);
