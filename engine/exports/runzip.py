@@ -237,7 +237,7 @@ class Carried:
     @property
     def layout(self) -> dict[str, Any]:
         """How the frames' images lie; see ``Layout``."""
-        return next(data for kind, _, data in self.events if kind == "layout")
+        return _layout(self.events)
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
@@ -332,8 +332,9 @@ def read_run(path: Path, folder: Path) -> Carried:
         about = about.model_copy(update={"spec": _spec(about, name)})
         events = _events(parts["events.json"], name)
         evaluations = _evaluations(parts["evaluations.json"], about.dataset, name)
-        frames = _frames(archive, members, events, folder, name)
-        _beside(archive, members, next(data for kind, _, data in events if kind == "layout"), folder, name)
+        layout = _layout(events)
+        frames = _frames(archive, members, events, layout, folder, name)
+        _beside(archive, members, layout, folder, name)
         (folder / "result").mkdir()
         for part, limit in SET_LIMITS.items():
             with (folder / "result" / part).open("wb") as sink:
@@ -474,16 +475,25 @@ def _evaluations(value: Any, dataset: str, name: str) -> list[dict[str, Any]]:
     return found
 
 
+def _layout(events: list[tuple[str, int, dict[str, Any]]]) -> dict[str, Any]:
+    return next(data for kind, _, data in events if kind == "layout")
+
+
+def _size(layout: dict[str, Any]) -> tuple[int, int]:
+    """Width and height of a frame, in pixels."""
+    return layout["columns"] * layout["size"], layout["rows"] * layout["size"]
+
+
 def _frames(
     archive: zipfile.ZipFile,
     members: dict[str, zipfile.ZipInfo],
     events: list[tuple[str, int, dict[str, Any]]],
+    layout: dict[str, Any],
     folder: Path,
     name: str,
 ) -> dict[int, Path]:
     """Write the frames anew from their pixels; every one has its event, and every event its frame."""
-    layout = next(data for kind, _, data in events if kind == "layout")
-    size = (layout["columns"] * layout["size"], layout["rows"] * layout["size"])
+    size = _size(layout)
     there = {int(Path(part).stem): member for part, member in members.items() if part.startswith("frames/")}
     said = [step for kind, step, _ in events if kind == "frame"]
     if not there or len(there) > MAX_FRAMES or len(there) * size[0] * size[1] > MAX_PIXELS:
@@ -507,7 +517,7 @@ def _beside(
     """Write what stands beside the film, as far as it came along."""
     (folder / "beside").mkdir()
     if MEAN in members:
-        size = (layout["columns"] * layout["size"], layout["rows"] * layout["size"])
+        size = _size(layout)
         content = _read(archive, members[MEAN], 4 * size[0] * size[1] + 100_000)
         (folder / MEAN).write_bytes(_again(content, size, layout["channels"], f"{MEAN} in {name}"))
     if CELLS in members:
