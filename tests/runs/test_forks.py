@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from engine import cli, forks
 from engine.errors import Refused
+from engine.runs import checkpoint
 from engine.spec import RunSpec, build_spec
 from tests.runs import fakes
 from tests.runs.fakes import claim_and_run, images, start, until
@@ -87,6 +89,24 @@ def test_without_tensors_a_fork_begins_with_the_picture_and_says_so(store, monke
     claim_and_run(store)
     assert np.array_equal(picture(store, fork, at), picture(store, parent, at)), "every image in its place"
     assert not torch.equal(load_file(store.tensors_path(fork, at))["images"], torch.zeros(20, 1, 28, 28))
+
+
+def test_a_run_that_ends_while_its_checkpoints_are_looked_through_still_has_its_last(store, monkeypatch):
+    folder = store.home / "runs" / "20260101-0000-a-run-x"
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "checkpoint" / "000007.pt").write_bytes(b"weights")
+    look = Path.glob
+
+    def looked_and_then_ended(path, pattern):
+        found = list(look(path, pattern))
+        if (folder / "checkpoint").exists():
+            checkpoint.retire(folder / "checkpoint", folder / forks.LAST, forks.LARGEST)
+        return found
+
+    monkeypatch.setattr(Path, "glob", looked_and_then_ended)
+    monkeypatch.setattr(checkpoint, "_all", lambda folder: sorted(look(folder, "[0-9]*.pt")))
+    found = forks._checkpoints(store, "20260101-0000-a-run-x")
+    assert found[7].read_bytes() == b"weights"
 
 
 def test_a_fork_outlives_its_parent(store):
