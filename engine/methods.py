@@ -323,6 +323,22 @@ class DDParameters(Frozen):
         "Let the learning rate fall to a tenth along a cosine over the run's minutes or steps, instead of halving it.",
         True,
     )
+    clip: bool = field(
+        False,
+        "Clip gradients",
+        "clip",
+        "Shorten a gradient that is longer than twice the average of those before it: unrolled steps have cliffs. Not "
+        "so in the paper.",
+        True,
+    )
+    keep_best: bool = field(
+        False,
+        "Keep the best images",
+        "best",
+        "In the second half of the budget, look at the accuracy on held-out images every 20 updates, and end with the "
+        "best images of all; for a fixed initial network, whose accuracy jumps from one update to the next.",
+        True,
+    )
     source: str = field(
         "",
         "Pre-trained on",
@@ -350,6 +366,11 @@ class DDParameters(Frozen):
             raise Refused(
                 f"{ipc} images per class cannot be divided among {self.distill_steps} gradient steps (distill_steps); "
                 "choose a multiple of the steps, or one set for all steps (shared)."
+            )
+        if self.keep_best and not self.initial.startswith("fixed"):
+            raise Refused(
+                "The best images can only be told (keep_best) where every student takes the same steps from the same "
+                "weights; choose a fixed initial network, or switch it off."
             )
         if zca and "pretrained" in self.initial:
             raise Refused(

@@ -277,10 +277,12 @@ PRESETS: dict[str, Preset] = {
                 "init": "real",
                 "minutes": 5,
                 "network": "lenet",
-                "lr_img": 0.03,
+                "lr_img": 0.06,
                 "lr_step": 0.1,
                 "batch_real": 128,
                 "cosine": True,
+                "clip": True,
+                "keep_best": True,
             },
         ),
         # All images in every step: for networks that were not seen before, steps with ten images each of their own

@@ -70,6 +70,10 @@ class Distiller(Protocol):
         """The images as they are now, on the CPU, not sharing memory with the distiller."""
         ...
 
+    def conclude(self) -> str:
+        """After the last step: go back to better images if it kept some, and say so in a sentence, else ""."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs besides its spec and data."""
         ...
@@ -110,6 +114,10 @@ class ImageDistiller:
     def synthetic(self) -> SyntheticSet:
         """The images as they are now, with hard labels."""
         return finished(self.spec, self.data, self.images, self.classes, self.zca, self.count)
+
+    def conclude(self) -> str:
+        """The last images are the best that a method knows of, unless it looks."""
+        return ""
 
     def state_dict(self) -> dict[str, Any]:
         """What another one, set up alike, needs to go on exactly as this one would."""

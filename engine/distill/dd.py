@@ -23,10 +23,10 @@ from torch.func import functional_call, grad_and_value
 
 from engine.accel import Accel
 from engine.data.base import Dataset
-from engine.distill.base import ImageDistiller, StepReport, check_finite, cosine
+from engine.distill.base import ImageDistiller, StepReport, check_finite, cosine, on_device
 from engine.distill.images import network_key, new_seed, to_space
 from engine.distill.pretrained import begin
-from engine.distill.unroll import Advance, Loss, Weights, descent, unroll, unsoftened
+from engine.distill.unroll import Advance, Loss, Weights, clipped, descent, unroll, unsoftened
 from engine.estimate import keeps_path
 from engine.methods import DDParameters
 from engine.networks import make_network
@@ -35,6 +35,7 @@ from engine.students.train import place
 from engine.synthetic import ZCA, Start, SyntheticSet
 
 BETAS = (0.5, 0.999)  # of Adam on the images, as in the paper's code
+LOOK_EVERY = 20  # updates from one look at held-out images to the next, in the second half of the budget
 POOL_SEEDS = 1_000_000_000  # of pre-trained networks to distil with: none that a student is likely to be given
 
 
@@ -85,6 +86,7 @@ class Method(ImageDistiller):
         first = torch.full((own.distill_steps * own.distill_epochs,), own.lr_step, device=accel.device)
         self.raw_rates = first.expm1().log().requires_grad_()  # the inverse of softplus, which keeps rates above zero
         self.optimiser = torch.optim.Adam([self.images, self.raw_rates], lr=own.lr_img, betas=BETAS)
+        self.averages: list[float | None] = [None, None]  # of the norms of their gradients
 
         key = network_key(spec, data)
         names = ("name", "channels", "size", "classes", "width", "depth")
@@ -93,16 +95,15 @@ class Method(ImageDistiller):
         self.start = self._start()
         self.keep = keeps_path(spec)
         self._advance, self._judge = programs(key, accel)
+        self.network = make_network(*key)
+        self.best: dict[str, Any] = {}  # accuracy, count, images and raw_rates of the best look at held-out images
 
     # ---- the method ----
 
     def step(self) -> StepReport:
+        own = self.own
         rates = F.softplus(self.raw_rates)
-        turns = [
-            (place(self.images[turn :: self.turns], self.accel), self.labels[turn :: self.turns])
-            for turn in range(self.turns)
-        ]
-        batches = [turns[t % self.turns] for t in range(len(rates))]
+        batches = self._batches()
         real, targets = self._real()
         self.optimiser.zero_grad()
         total = 0.0
@@ -115,15 +116,59 @@ class Method(ImageDistiller):
             total += float(loss) / self.own.n_nets
         assert self.images.grad is not None and self.raw_rates.grad is not None
         check_finite(torch.tensor(total), torch.cat([self.images.grad.flatten(), self.raw_rates.grad]))
+        if own.clip:
+            for i, gradient in enumerate((self.images.grad, self.raw_rates.grad)):
+                shorter, self.averages[i] = clipped(gradient, self.averages[i])
+                gradient.copy_(shorter)
         for group in self.optimiser.param_groups:
             falls = cosine(self.progress) if self.own.cosine else 0.5 ** (self.count // self.own.halve)
             group["lr"] = self.own.lr_img * falls
         self.optimiser.step()
         self.count += 1
+        if own.keep_best and self.progress >= 0.5 and self.count % LOOK_EVERY == 0:
+            self._look()
         return StepReport(self.count, total, {"step_size": float(rates.detach().mean())})
+
+    def _batches(self) -> list[tuple[Tensor, Tensor]]:
+        """Images and labels of each gradient step."""
+        turns = [
+            (place(self.images[turn :: self.turns], self.accel), self.labels[turn :: self.turns])
+            for turn in range(self.turns)
+        ]
+        return [turns[t % self.turns] for t in range(len(self.raw_rates))]
 
     def _real(self) -> tuple[Tensor, Tensor]:
         return real_batch(self.data, self.zca, self.own.batch_real, self.generator, self.accel)
+
+    # ---- the best images ----
+
+    def _look(self) -> None:
+        """Take the steps, classify the held-out images with the network they end at, and keep the best so far."""
+        weights, _ = unroll(self._advance, self._begin(), self._batches(), F.softplus(self.raw_rates), self.keep)
+        right = 0
+        for part in self.data.held_out.split(500):
+            real = place(to_space(self.data, part, self.zca), self.accel)
+            with torch.no_grad(), self.accel.autocast():
+                found = functional_call(self.network, weights, (real,)).argmax(1).cpu()
+            right += int((found == self.data.train_labels[part]).sum())
+        accuracy = right / len(self.data.held_out)
+        if accuracy > self.best.get("accuracy", -1.0):
+            kept = {"images": self.images.detach().clone(), "raw_rates": self.raw_rates.detach().clone()}
+            self.best = {"accuracy": accuracy, "count": self.count, **kept}
+
+    def conclude(self) -> str:
+        """The best images that were looked at, those of the last update among them, are the run's."""
+        if not self.best:
+            return ""
+        self._look()
+        with torch.no_grad():
+            self.images.copy_(self.best["images"])
+            self.raw_rates.copy_(self.best["raw_rates"])
+        return (
+            f"The images are those of update {self.best['count']:,}: of all that were looked at, the network trained "
+            f"on them does best on the {len(self.data.held_out):,} held-out images, with {self.best['accuracy']:.1%} "
+            "right."
+        )
 
     # ---- where the steps begin ----
 
@@ -172,6 +217,8 @@ class Method(ImageDistiller):
             "raw_rates": self.raw_rates.detach(),
             "weights": self.start.weights,
             "pool": self.pool,
+            "averages": self.averages,
+            "best": self.best,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -180,3 +227,5 @@ class Method(ImageDistiller):
             self.raw_rates.copy_(state["raw_rates"])
         self.start = replace(self.start, weights={k: w.cpu() for k, w in state["weights"].items()})
         self.pool = state["pool"]
+        self.best = on_device(state.get("best", {}), self.accel.device)
+        self.averages = state.get("averages", [None, None])  # a run that began before there were any

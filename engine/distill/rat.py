@@ -23,7 +23,7 @@ from engine.data.base import Dataset
 from engine.distill.base import ImageDistiller, StepReport, check_finite
 from engine.distill.dd import programs, real_batch
 from engine.distill.images import network_key, new_seed
-from engine.distill.unroll import Advance, Loss, State, Weights, descent, unroll
+from engine.distill.unroll import Advance, Loss, State, Weights, clipped, descent, unroll
 from engine.estimate import keeps_path
 from engine.methods import RaTParameters
 from engine.networks import make_network
@@ -31,7 +31,6 @@ from engine.spec import RunSpec
 from engine.students.train import place
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam on the networks
-SMOOTH = 0.9  # of the moving average of the gradient's norm
 
 
 def adam(loss: Loss) -> Advance:
@@ -54,13 +53,6 @@ def adam(loss: Loss) -> Advance:
         return {"weights": weights, "m": m, "v": v, "age": age}
 
     return advance
-
-
-def clipped(gradient: Tensor, average: float | None) -> tuple[Tensor, float]:
-    """``gradient`` no longer than twice the moving average of its norm, and that average with this norm in it."""
-    norm = float(gradient.norm())
-    average = norm if average is None else SMOOTH * average + (1 - SMOOTH) * norm
-    return gradient * min(1.0, 2 * average / max(norm, 1e-12)), average
 
 
 class Method(ImageDistiller):

@@ -29,6 +29,8 @@ State = Any  # tensors in dictionaries: the weights, or with them what an optimi
 Loss = Callable[[Weights, Tensor, Tensor], Tensor]  # of weights, images and labels
 Advance = Callable[[State, Tensor, Tensor, Tensor], State]  # of a state, images, labels and a rate
 
+SMOOTH = 0.9  # of the moving average of a gradient's norm
+
 
 def descent(loss: Loss) -> Advance:
     """One step of plain gradient descent on ``loss``; its state is the weights."""
@@ -84,6 +86,13 @@ def unroll(
         return Gradients(images[::-1], torch.stack(slopes[::-1]), gradient)
 
     return state, sweep
+
+
+def clipped(gradient: Tensor, average: float | None) -> tuple[Tensor, float]:
+    """``gradient`` no longer than twice the moving average of its norm, and that average with this norm in it."""
+    norm = float(gradient.norm())
+    average = norm if average is None else SMOOTH * average + (1 - SMOOTH) * norm
+    return gradient * min(1.0, 2 * average / max(norm, 1e-12)), average
 
 
 def _leaf(tensor: Tensor) -> Tensor:

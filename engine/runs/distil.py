@@ -23,6 +23,7 @@ from engine.runs.film import Film, write_result
 from engine.runs.job import Job, read_data
 from engine.runs.live import Live
 from engine.spec import RunSpec
+from engine.students.course import SMALL, exact
 from engine.synthetic import SyntheticSet
 from engine.table import parameters
 
@@ -30,7 +31,6 @@ CHECKPOINT_EVERY = 20.0  # seconds, and more often while a run is young
 METRIC_EVERY = 0.2  # seconds, and longer in long runs
 EXPLODED = 20.0  # times the initial images' root mean square: nothing but saturated pixels is left to see
 FRAME_EVERY = 0.3  # seconds, and longer where encoding a frame is slow
-SMALL = ("lenet", "mlp")  # unrolled on a few images, one thread is about twice as fast with them as two are
 
 
 def distil(job: Job) -> None:
@@ -42,8 +42,10 @@ def distil(job: Job) -> None:
     spec = RunSpec.model_validate(job.run.spec)
     accel = pick_accel(spec.device, spec.deterministic)
     data = read_data(job, spec.dataset, spec.size)
+    small = spec.method == "dd" and spec.network in SMALL
+    accel = exact(accel) if small else accel
     run = _Distillation(job, spec, data, accel)
-    with at_most(1 if spec.method == "dd" and spec.network in SMALL else None):
+    with at_most(1 if small else None):  # about twice as fast as two threads
         run.start()
         run.loop()
         result = run.finish()
@@ -56,7 +58,7 @@ def distil(job: Job) -> None:
             job, result, data, spec.final_protocol, seeds=spec.students, seed=spec.seed, accel=accel, step=run.step
         )
         job.store.update(job.id, progress=1.0)
-        ending = f"Done: {run.step:,} steps in {run.seconds:.0f} s."
+        ending = f"Done: {run.step:,} steps in {run.seconds:.0f} s. {run.kept}".strip()
         if kept:
             job.store.announce(job.id, "done", ending, step=run.step)
         else:
@@ -82,6 +84,7 @@ class _Distillation:
         self.seconds = fork.seconds if fork else 0.0  # distilling seconds, over all sessions of the run
         self.seen = fork.images_seen if fork else 0  # real images looked at, each time anew
         self.diverged = ""  # the sentence, once it has
+        self.kept = ""  # a sentence on which images are the result, where it is not the last
         self.film: Film
         self.live: Live
         self.scale = 1.0  # root mean square of the initial images
@@ -150,6 +153,8 @@ class _Distillation:
     def finish(self) -> SyntheticSet:
         """The last frame and the result on disk."""
         try:
+            self._images()
+            self.kept = self.distiller.conclude()
             synthetic = self._images()
             self._save()
         except Diverged as error:  # found only now
@@ -157,6 +162,9 @@ class _Distillation:
             synthetic = self._images()
         if self._losses:  # the curves reach the run's last step
             self._metric(1.0)
+        if self.kept:
+            self.job.log(self.kept)
+            self.film.drop(self.step)
         self._shoot(synthetic)
         made = {
             "spec": self.spec.model_dump(mode="json"),

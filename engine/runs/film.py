@@ -94,6 +94,12 @@ class Film:
         self.shots.append([self.shots[-1][0] + 1 if self.shots else 0, step])
         self._thin()
 
+    def drop(self, step: int) -> None:
+        """Forget the frame of ``step`` if it is the last one, for another in its place."""
+        if self.shots and self.shots[-1][1] == step:
+            self.store.drop_frames(self.id, [step])
+            self.shots.pop()
+
     def grid(self, synthetic: SyntheticSet) -> np.ndarray:
         """The frame as uint8 (rows·size, columns·size, channels)."""
         assert self.places is not None

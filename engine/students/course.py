@@ -19,6 +19,13 @@ from engine.synthetic import Start, SyntheticSet
 if TYPE_CHECKING:
     from engine.students.train import Plan
 
+SMALL = ("lenet", "mlp")  # networks that are no faster in bf16 on the few images of a step
+
+
+def exact(accel: Accel) -> Accel:
+    """``accel`` in fp32: steps of a size above 1 make much of a little rounding, points of accuracy even."""
+    return replace(accel, bf16=False)
+
 
 @dataclass(frozen=True)
 class Course:
@@ -56,6 +63,8 @@ def follow(plan: Plan, synthetic: SyntheticSet, data: Dataset, network: str | No
     chosen = replace(
         plan, protocol=protocol, network=network or start.network, width=start.width, options=options, course=course
     )
+    if chosen.network in SMALL:
+        chosen = replace(chosen, accel=exact(chosen.accel))
     if start.fixed:
         blank = make_network(**chosen.build()).state_dict()
         if {k: t.shape for k, t in blank.items()} != {k: w.shape for k, w in start.weights.items()}:

@@ -1,5 +1,7 @@
 """Dataset distillation: its gradient is the paper's, its sets are divided among the steps, its networks are kept."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,11 +9,12 @@ from torch.func import functional_call
 
 from engine.accel import pick_accel
 from engine.data.base import Dataset
-from engine.distill import make_distiller, pretrained
+from engine.distill import dd, make_distiller, pretrained
 from engine.errors import Refused
 from engine.networks import make_network
 from engine.runs.validate import check
 from engine.spec import build_spec
+from engine.students.evaluation import evaluate
 from engine.synthetic import Start
 
 SMALL = {"dataset": "tiny", "method": "dd", "network": "convnet", "width": 8, "depth": 2, "deterministic": True}
@@ -124,9 +127,58 @@ def test_the_learning_rate_falls_over_the_budget(home, data):
     assert seen == pytest.approx([0.08, 0.044, 0.008])
 
 
+def test_gradients_far_longer_than_those_before_are_shortened(home, data):
+    def grown(**values):
+        distiller = start(data, initial="fixed", **values)
+        lengths = []
+        for scale in (1, 100):
+            judge = distiller._judge
+            distiller._judge = lambda *given, judge=judge, scale=scale: tuple(
+                {k: scale * g for k, g in part.items()} if isinstance(part, dict) else part for part in judge(*given)
+            )
+            distiller.step()
+            lengths.append([float(t.grad.norm()) for t in (distiller.images, distiller.raw_rates)])
+        return [after / before for before, after in zip(*lengths, strict=True)]
+
+    assert max(grown(clip=True)) < 30 < min(grown())
+
+
+def test_a_run_ends_with_the_images_that_do_best_on_held_out_images(home, monkeypatch):
+    monkeypatch.setattr(dd, "LOOK_EVERY", 1)
+    data = make_data()
+    hard = data.train_images.float() + 90 * torch.randn(data.train_images.shape, generator=torch.manual_seed(1))
+    data = replace(data, train_images=hard.clamp(0, 255).to(torch.uint8))
+    wild = {"initial": "fixed", "lr_img": 0.5, "keep_best": True}
+
+    def right(distiller):
+        found = evaluate(distiller.synthetic(), data, "dd", seeds=1, split="held-out", accel=pick_accel("cpu", True))
+        return found.mean
+
+    distiller, seen = start(data, **wild), []
+    for step in range(16):
+        distiller.progress = step / 16
+        distiller.step()
+        seen.append(right(distiller))
+    best = max(seen[8:])
+    assert max(seen[:8]) != best != seen[-1], "else this would show nothing"
+    again = start(data, **wild)
+    again.load_state_dict(distiller.state_dict())
+    for one in (distiller, again):
+        said = one.conclude()
+        assert right(one) == best and f"update {9 + seen[8:].index(best)}:" in said and f"{best:.1%} right" in said
+
+
+def test_without_a_look_the_last_images_are_the_result(home, data):
+    distiller = start(data, initial="fixed", keep_best=True)
+    distiller.step()
+    before = distiller.images.detach().clone()
+    assert distiller.conclude() == "" and torch.equal(distiller.images, before)
+
+
 @pytest.mark.parametrize(("values", "words"), [
     ({"ipc": 3, "distill_steps": 2}, "3 images per class cannot be divided among 2"),
     ({"initial": "random-pretrained", "zca": True}, "not whitened"),
+    ({"initial": "random", "keep_best": True}, "choose a fixed initial network"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_before_and_at_the_start(home, data, values, words):
     with pytest.raises(Refused, match=words):

@@ -26,7 +26,7 @@ VARIANTS = [
     ("dsa", {"variant": "bank"}),
     ("dsa", {"variant": "plain", "ipc": 2, "inner_loop": 2}),
     ("dd", {**BRIEF, "initial": "random", "ipc": 2, "distill_steps": 2, "distill_epochs": 1}),
-    ("dd", {**BRIEF, "initial": "fixed", "init": "noise", "distill_epochs": 2}),
+    ("dd", {**BRIEF, "initial": "fixed", "init": "noise", "distill_epochs": 2, "clip": True}),
     ("dd", {**BRIEF, "initial": "random-pretrained", "source_steps": 2, "pool": 3, "distill_epochs": 1, "n_nets": 2}),
     ("rat", {"network": "mlp", "init": "noise", "total": 2, "window": 2, "lr_net": 0.01, "lr_img": 0.1}),
     (

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from engine.accel import pick_accel
 from engine.data.base import Dataset
 from engine.distill import make_distiller, rat
-from engine.distill.unroll import unroll
+from engine.distill.unroll import clipped, unroll
 from engine.errors import Refused
 from engine.networks import make_network
 from engine.runs.validate import check
@@ -93,9 +93,9 @@ def test_a_weight_that_was_never_moved_leaves_the_gradient_finite():
 
 def test_the_gradient_is_no_longer_than_twice_its_moving_average():
     gradient = torch.tensor([3.0, 4.0])
-    first, average = rat.clipped(gradient, None)
+    first, average = clipped(gradient, None)
     assert torch.equal(first, gradient) and average == 5
-    second, average = rat.clipped(100 * gradient, average)
+    second, average = clipped(100 * gradient, average)
     assert average == pytest.approx(0.9 * 5 + 0.1 * 500)
     assert float(second.norm()) == pytest.approx(2 * average)
 

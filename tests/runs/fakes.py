@@ -73,6 +73,9 @@ class RandomWalk:
     def synthetic(self) -> SyntheticSet:
         return make_set(self.images)
 
+    def conclude(self) -> str:
+        return ""
+
     def state_dict(self):
         return {"done": self.done, "images": self.images, "generator": self.generator.get_state()}
 

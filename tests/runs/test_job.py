@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from PIL import Image
 
 from engine import students
 from engine.accel import at_most
@@ -60,6 +61,22 @@ def test_small_networks_are_unrolled_by_one_thread(store, monkeypatch, method, n
     assert set(seen) == {threads}
     (layout,) = store.events(id, kinds=("layout",))
     assert layout.data["machine"].endswith("1 thread" if threads == 1 else "2 threads")
+    assert "fp32" in layout.data["machine"] or threads == 2
+
+
+def test_images_that_a_method_goes_back_to_are_the_last_frame_and_the_result(store, monkeypatch):
+    def conclude(self):
+        self.images.zero_().add_(0.25)
+        return "The best ones."
+
+    monkeypatch.setattr(fakes.RandomWalk, "conclude", conclude)
+    id = submit(store, steps=40, students=0)
+    claim_and_run(store)
+    assert bool((load_synthetic(store.result_folder(id)).images == 0.25).all())
+    frame = Image.open(store.frame_path(id, store.frames(id)[-1]))
+    assert store.frames(id)[-1] == 40 and len(frame.getcolors()) == 1
+    assert [e.step for e in store.events(id, kinds=("frame",))].count(40) == 1
+    assert store.run(id).message.endswith("The best ones.")
 
 
 def test_metrics_and_frames_come_at_a_bearable_rate(store):

@@ -103,6 +103,12 @@ def test_an_ensemble_follows_the_course_as_each_alone_does(data, cpu, free):
         torch.testing.assert_close({k: p[i] for k, p in together.items()}, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("network", "exact"), [("mlp", True), ("convnet", False)])
+def test_small_networks_take_their_steps_in_full_precision(cpu, free, network, exact):
+    plan = make_plan(free, make_data(), "dd", network, replace(cpu, bf16=True))
+    assert plan.accel.bf16 is not exact
+
+
 def test_what_cannot_be_followed_is_refused(data, cpu, fixed):
     bare = make_set(data)
     for synthetic in (bare, replace(fixed, start=None), replace(fixed, step_sizes=None)):
