@@ -285,12 +285,10 @@ PRESETS: dict[str, Preset] = {
                 "keep_best": True,
             },
         ),
-        # All images in every step: for networks that were not seen before, steps with ten images each of their own
-        # learn more slowly.
         Preset(
             "mnist-dd-10",
             "MNIST, unrolled for any network",
-            "A hundred images and twenty learned steps of gradient descent for any freshly initialised LeNet.",
+            "A hundred images and thirty learned steps of gradient descent for any freshly initialised LeNet.",
             {
                 "dataset": "mnist",
                 "method": "dd",
@@ -300,10 +298,11 @@ PRESETS: dict[str, Preset] = {
                 "minutes": 30,
                 "network": "lenet",
                 "distill_steps": 10,
-                "distill_epochs": 2,
-                "shared": True,
+                "distill_epochs": 3,
                 "lr_step": 0.1,
-                "halve": 1500,
+                "lr_img": 0.01,
+                "cosine": True,
+                "clip": True,
             },
         ),
         # A narrow network three times as fast to learn gives many updates instead of few long ones.
