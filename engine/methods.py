@@ -28,6 +28,13 @@ FACTOR = field(
     le=3,
 )
 
+COSINE = (
+    "Falling learning rate",
+    "cos",
+    "Let the learning rate fall to a tenth along a cosine over the run's minutes or steps.",
+    True,
+)
+
 
 class DMParameters(Frozen):
     """Distribution matching."""
@@ -40,6 +47,7 @@ class DMParameters(Frozen):
         "networks whose class means over the real data are computed once and refreshed slowly; many times faster.",
     )
     lr_img: float = field(1.0, "Image learning rate", "lr", "Step size of SGD on the pixels.", ge=1e-4, le=1e4)
+    cosine: bool = field(False, *COSINE)
     batch_real: int = field(
         128,
         "Real images per class",
@@ -229,13 +237,7 @@ class FRePoParameters(Frozen):
         100, "Oldest network", "age", "Training steps after which a network starts afresh.", True, ge=1, le=10000
     )
     learn_labels: bool = field(True, "Learn the labels", "ll", "Learn soft labels together with the pixels.")
-    cosine: bool = field(
-        True,
-        "Falling learning rate",
-        "cos",
-        "Let the learning rate fall to a tenth along a cosine over the run's minutes or steps.",
-        True,
-    )
+    cosine: bool = field(True, *COSINE)
     mirror: bool = field(
         True,
         "Mirror images too",
@@ -311,18 +313,13 @@ class DDParameters(Frozen):
         2000,
         "Updates until halved",
         "half",
-        "The learning rate is halved every so many updates; about 2,400 in the paper, in 24,000 updates.",
+        "The learning rate is halved every so many updates, unless it falls along a cosine; about 2,400 in the paper, "
+        "in 24,000 updates.",
         True,
         ge=1,
         le=10_000_000,
     )
-    cosine: bool = field(
-        False,
-        "Falling learning rate",
-        "cos",
-        "Let the learning rate fall to a tenth along a cosine over the run's minutes or steps, instead of halving it.",
-        True,
-    )
+    cosine: bool = field(False, *COSINE)
     clip: bool = field(
         False,
         "Clip gradients",

@@ -205,6 +205,7 @@ PRESETS: dict[str, Preset] = {
                 "students": 1,
                 "lr_img": 10.0,
                 "refresh": 1,
+                "cosine": True,
             },
         ),
         Preset(

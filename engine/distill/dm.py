@@ -24,7 +24,7 @@ from engine.accel import Accel
 from engine.augment import Draw, apply, draw, strategy_for
 from engine.data.base import Dataset
 from engine.distill.bank import Bank
-from engine.distill.base import ImageDistiller, StepReport, check_finite, on_device
+from engine.distill.base import ImageDistiller, StepReport, check_finite, cosine, on_device
 from engine.distill.images import class_batch, network_key, new_seed, to_space
 from engine.formation import decode
 from engine.methods import DMParameters
@@ -106,6 +106,8 @@ class Method(ImageDistiller):
         check_finite(loss, gradient)
         self.optimiser.zero_grad()
         images.backward(gradient)  # through augmentation and decoding, to the pixels
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.own.lr_img * (cosine(self.progress) if self.own.cosine else 1.0)
         self.optimiser.step()
         self.count += 1
         return StepReport(self.count, float(loss))

@@ -117,16 +117,6 @@ def test_the_learning_rate_is_halved(home, data):
     assert seen == pytest.approx([0.08, 0.08, 0.04, 0.04, 0.02])
 
 
-def test_the_learning_rate_falls_over_the_budget(home, data):
-    distiller = start(data, halve=1, lr_img=0.08, cosine=True)
-    seen = []
-    for progress in (0.0, 0.5, 1.0):
-        distiller.progress = progress
-        distiller.step()
-        seen.append(distiller.optimiser.param_groups[0]["lr"])
-    assert seen == pytest.approx([0.08, 0.044, 0.008])
-
-
 def test_gradients_far_longer_than_those_before_are_shortened(home, data):
     def grown(**values):
         distiller = start(data, initial="fixed", **values)

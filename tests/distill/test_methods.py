@@ -97,6 +97,18 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(home, data, metho
     assert torch.equal(whole.synthetic().labels, resumed.synthetic().labels)
 
 
+@pytest.mark.parametrize("method", ["dm", "datadam", "dd"])
+def test_the_learning_rate_falls_to_a_tenth_over_the_budget(home, data, method):
+    rates = {}
+    for falls in (True, False):
+        distiller = start(data, method, lr_img=0.08, cosine=falls)
+        rates[falls] = []
+        for distiller.progress in (0.0, 0.5, 1.0):
+            distiller.step()
+            rates[falls].append(distiller.optimiser.param_groups[0]["lr"])
+    assert rates == {True: pytest.approx([0.08, 0.044, 0.008]), False: [0.08] * 3}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_seed_decides(home, data, method):
     brief = {"total": 2, "window": 2} if method == "rat" else {}
