@@ -285,6 +285,7 @@ PRESETS: dict[str, Preset] = {
                 "clip": True,
                 "keep_best": True,
             },
+            Expectation(0.931, None, "DD", 5, None, AMX),
         ),
         Preset(
             "mnist-dd-10",

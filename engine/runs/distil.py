@@ -52,7 +52,7 @@ def distil(job: Job) -> None:
     if run.diverged:
         job.store.announce(job.id, "stopped", run.diverged, step=run.step, **run.advice())
     elif job.stop_asked:
-        job.store.announce(job.id, "stopped", f"Stopped at step {run.step:,}.", step=run.step)
+        job.store.announce(job.id, "stopped", f"Stopped at step {run.step:,}. {run.kept}".strip(), step=run.step)
     else:
         kept = spec.students == 0 or evaluate_and_keep(
             job, result, data, spec.final_protocol, seeds=spec.students, seed=spec.seed, accel=accel, step=run.step
