@@ -88,12 +88,26 @@ def show() -> None:
     if is_big():
         st.html(ASSETS / "seminar.css")
     page = st.navigation(sections, position="hidden" if hiding.hidden("pages") else "top")
+    _mark_section(sections, page)
     if sentence := hindrance():
         st.warning(sentence, icon=":material/hard_drive:")
     room.take_part(page, pages)
     tour.card(page.url_path)
     page.run()
     room.lead(page)
+
+
+def _mark_section(sections: dict[str, list[Any]], page: Any) -> None:
+    """Show which folded section of the bar the page is in; Streamlit marks only pages that stand in the bar itself."""
+    places = [title for title in sections if title]
+    inside = [title for title in places if page in sections[title]]
+    if inside:
+        first = sum(each.visibility != "hidden" for each in sections[""]) + 1
+        place = first + places.index(inside[0])
+        st.html(
+            f'<style>[data-testid="stTopNav"] > :nth-child({place}) [data-testid="stTopNavSection"] '
+            "{ font-weight: 600; background: rgb(191 180 154 / 0.25); }</style>"
+        )
 
 
 def failed(error: Exception) -> bool:

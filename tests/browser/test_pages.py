@@ -80,3 +80,11 @@ def test_routes_refuse_what_is_outside_the_store(server: Server, path: str) -> N
     with pytest.raises(HTTPError) as answer:
         server.get(path)
     assert answer.value.code in (400, 404)
+
+
+@pytest.mark.parametrize(("path", "section"), [("/bias", "Probes"), ("/applications", "What if"), ("/compare", "")])
+def test_the_bar_shows_which_section_the_page_is_in(page: Page, server: Server, path: str, section: str) -> None:
+    go(page, server, path)
+    for title in ("Probes", "What if"):
+        weight = "600" if title == section else "400"
+        expect(page.get_by_test_id("stTopNavSection").filter(has_text=title)).to_have_css("font-weight", weight)
