@@ -306,6 +306,7 @@ PRESETS: dict[str, Preset] = {
                 "cosine": True,
                 "clip": True,
             },
+            Expectation(0.806, 0.033, "DD", 30, None, AMX),
         ),
         # A narrow network three times as fast to learn gives many updates instead of few long ones.
         Preset(
