@@ -360,7 +360,7 @@ PRESETS: dict[str, Preset] = {
                 "method": "mtt",
                 "ipc": 1,
                 "init": "real",
-                "minutes": 40,
+                "minutes": 30,
                 "zca": True,
                 "width": 64,
                 "lr_img": 300.0,
