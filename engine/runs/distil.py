@@ -45,7 +45,7 @@ def distil(job: Job) -> None:
     small = spec.method == "dd" and spec.network in SMALL
     accel = exact(accel) if small else accel
     run = _Distillation(job, spec, data, accel)
-    with at_most(1 if small else None):  # about twice as fast as two threads
+    with at_most(1 if small else None):  # faster than two, by 40 to 60 % (tests/benchmarks/threads.py)
         run.start()
         run.loop()
         result = run.finish()
