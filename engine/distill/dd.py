@@ -164,6 +164,7 @@ class Method(ImageDistiller):
         with torch.no_grad():
             self.images.copy_(self.best["images"])
             self.raw_rates.copy_(self.best["raw_rates"])
+        self.images.grad = None  # that of other images
         return (
             f"The images are those of update {self.best['count']:,}: of all that were looked at, the network trained "
             f"on them does best on the {len(self.data.held_out):,} held-out images, with {self.best['accuracy']:.1%} "

@@ -156,6 +156,7 @@ def test_a_run_ends_with_the_images_that_do_best_on_held_out_images(home, monkey
     for one in (distiller, again):
         said = one.conclude()
         assert right(one) == best and f"update {9 + seen[8:].index(best)}:" in said and f"{best:.1%} right" in said
+        assert one.images.grad is None, "it would be told as the shares of images that it does not belong to"
 
 
 def test_without_a_look_the_last_images_are_the_result(home, data):
