@@ -11,7 +11,7 @@ from PIL import Image
 
 from engine import students
 from engine.accel import at_most
-from engine.runs import evaluating, job, live
+from engine.runs import distil, evaluating, job, live
 from engine.spec import build_spec
 from engine.synthetic import load_synthetic
 from tests.runs import fakes
@@ -70,12 +70,14 @@ def test_images_that_a_method_goes_back_to_are_the_last_frame_and_the_result(sto
         return "The best ones."
 
     monkeypatch.setattr(fakes.RandomWalk, "conclude", conclude)
-    id = submit(store, steps=40, students=0)
+    monkeypatch.setattr(fakes.RandomWalk, "pace", 0.2)  # so that every step has its frame, the last one too
+    monkeypatch.setattr(distil, "FRAME_EVERY", 0.0)
+    id = submit(store, steps=4, students=0)
     claim_and_run(store)
     assert bool((load_synthetic(store.result_folder(id)).images == 0.25).all())
     frame = Image.open(store.frame_path(id, store.frames(id)[-1]))
-    assert store.frames(id)[-1] == 40 and len(frame.getcolors()) == 1
-    assert [e.step for e in store.events(id, kinds=("frame",))].count(40) == 1
+    assert store.frames(id)[-1] == 4 and len(frame.getcolors()) == 1
+    assert [e.step for e in store.events(id, kinds=("frame",))].count(4) == 1
     assert store.run(id).message.endswith("The best ones.")
 
 
