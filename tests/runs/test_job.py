@@ -53,6 +53,8 @@ def test_a_run_from_queued_to_done(store):
 def test_small_networks_are_unrolled_by_one_thread(store, monkeypatch, method, network, threads):
     seen, step = [], fakes.RandomWalk.step
     monkeypatch.setattr(fakes.RandomWalk, "step", lambda self: (seen.append(torch.get_num_threads()), step(self))[1])
+    monkeypatch.setattr("engine.accel.fast_bf16_cpu", lambda: True)
+    monkeypatch.delenv("LIMBECK_BF16")
     with at_most(1):  # so that this process gets back what it had
         torch.set_num_threads(2)
         id = submit(store, method=method, network=network, steps=3)
@@ -61,7 +63,7 @@ def test_small_networks_are_unrolled_by_one_thread(store, monkeypatch, method, n
     assert set(seen) == {threads}
     (layout,) = store.events(id, kinds=("layout",))
     assert layout.data["machine"].endswith("1 thread" if threads == 1 else "2 threads")
-    assert "fp32" in layout.data["machine"] or threads == 2
+    assert ("fp32" if threads == 1 else "bf16") in layout.data["machine"]
 
 
 def test_images_that_a_method_goes_back_to_are_the_last_frame_and_the_result(store, monkeypatch):
