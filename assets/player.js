@@ -1,7 +1,8 @@
 // Film player: the frames of one or several runs under one timeline.
 //
 // The page passes which runs to show (small JSON). Frames come by their own immutable URLs, their numbers as
-// server-sent events; nothing here makes the page's script run, unless the page asked for `report` or `fork`.
+// server-sent events; nothing here makes the page's script run, unless the page asked for `report` or `fork`. Where a
+// film with `linked` is, stands in the address.
 
 const KEEP = 120; // decoded frames kept per run
 const ACTIVE = ["queued", "running", "paused"];
@@ -302,7 +303,7 @@ class Player {
     this.toggle = button("play", "Play", () => this.setPlaying(!this.playing));
     this.slider = element("input", { type: "range", min: 0, max: 1000, value: 0, ariaLabel: "Distillation step" });
     this.slider.oninput = () => this.hold(this.times()[this.placed(Number(this.slider.value))] ?? 0);
-    this.slider.onchange = () => this.onStep(this.step());
+    this.slider.onchange = () => this.tellPage();
     this.slider.onkeydown = (e) => this.key(e);
     this.latest = element("button", { type: "button", className: "latest", onclick: () => this.follow() }, "Follow latest");
     this.forks = button("fork", "Fork here", () => this.onFork(this.step()), "forks");
@@ -381,10 +382,17 @@ class Player {
     // Whoever leads a room, or follows there, is told what was done here by hand, and says what is to be shown.
     for (const kind of ["click", "input", "change", "keydown"]) {
       this.root.addEventListener(kind, () => (this.before = this.manner()), true);
-      this.root.addEventListener(kind, () => this.manner() !== this.before && this.report(true));
+      this.root.addEventListener(kind, () => {
+        if (this.manner() !== this.before) this.report(true);
+        this.remember();
+      });
     }
     this.onTold = (event) => this.obey(event.detail);
     window.addEventListener("limbeck-show", this.onTold);
+    // The page's script rewrites the address now and then, and knows only of its own keys.
+    this.path = location.pathname;
+    this.onRewritten = () => this.remember();
+    window.navigation?.addEventListener("currententrychange", this.onRewritten);
   }
 
   // ---- with others in a room ----
@@ -416,6 +424,60 @@ class Player {
     this.time = film.following ? times.at(-1) : film.time;
     if (film.playing) this.setPlaying(true);
     else this.show();
+    this.remember();
+  }
+
+  // ---- the address ----
+
+  // What of the address is the film's: where it was halted, and what is not as films begin.
+  linked() {
+    const { playing, following, even, clock, layer, wiping } = this;
+    return {
+      at: playing || following ? "" : String(Math.max(...this.reels.map((reel) => this.frame(reel)?.step ?? 0))),
+      timeline: even ? "" : clock,
+      layer: layer === "images" ? "" : layer,
+      arrange: wiping ? "wipe" : "",
+    };
+  }
+
+  write() {
+    clearTimeout(this.writing);
+    if (!this.data.linked || !this.started || location.pathname !== this.path) return;
+    const url = new URL(location.href);
+    for (const [key, value] of Object.entries(this.linked())) {
+      if (value) url.searchParams.set(key, value);
+      else url.searchParams.delete(key);
+    }
+    if (url.href !== location.href) history.replaceState(history.state, "", url);
+  }
+
+  // Browsers do not like an address that changes at every move of a slider.
+  remember() {
+    clearTimeout(this.writing);
+    this.writing = setTimeout(() => this.write(), 300);
+  }
+
+  tellPage() {
+    this.write();
+    this.onStep(this.step());
+  }
+
+  // The film as a link says; what it says wrongly counts for nothing.
+  arrive() {
+    const asked = new URLSearchParams(location.search);
+    const [timeline, layer, arrange, at] = ["timeline", "layer", "arrange", "at"].map((key) => asked.get(key));
+    const offered = (select, value) => [...select.options].some((option) => option.value === value && !option.hidden);
+    const [, timelines, layers] = this.choices.map((label) => label.lastChild);
+    if (offered(timelines, timeline)) this.tell((timelines.value = timeline));
+    if (offered(layers, layer)) this.layer = layers.value = layer;
+    this.wiping = arrange === "wipe" && this.reels.length > 1;
+    this.arrange.lastChild.value = this.wiping ? "wipe" : "beside";
+    this.layOut();
+    if (!at || !/^\d{1,9}$/.test(at)) return;
+    const frames = this.reels.flatMap((reel) => reel.frames);
+    const near = frames.reduce((best, f) => (Math.abs(f.step - at) < Math.abs(best.step - at) ? f : best));
+    this.hold(near[this.clock]);
+    this.tellPage();
   }
 
   apply(data) {
@@ -507,6 +569,7 @@ class Player {
     if (this.following && times.length && !this.playing) this.time = times.at(-1);
     if (!this.started && times.length > 1 && this.reels.every((r) => r.layout)) {
       this.started = true;
+      if (this.data.linked) this.arrive();
       if (!this.data.autoplay && !this.data.still) this.report(false);
       if (this.data.autoplay && !this.calm && !this.live()) {
         this.looping = true;
@@ -535,7 +598,7 @@ class Player {
     this.setPlaying(false);
     this.time = this.times().at(-1) ?? 0;
     this.show();
-    this.onStep(this.step());
+    this.tellPage();
   }
 
   hold(time) {
@@ -945,10 +1008,12 @@ class Player {
     clearTimeout(this.timer);
     clearTimeout(this.due);
     clearTimeout(this.speaking);
+    clearTimeout(this.writing);
     this.playing = false;
     this.sizes.disconnect();
     document.removeEventListener("visibilitychange", this.onShown);
     window.removeEventListener("limbeck-show", this.onTold);
+    window.navigation?.removeEventListener("currententrychange", this.onRewritten);
     for (const reel of this.reels) reel.close();
     this.root.remove();
   }

@@ -56,13 +56,6 @@ def listed(text: str) -> list[str]:
     return [part for part in text.split(",") if part]
 
 
-def remember(**values: str) -> None:
-    """Put into the address what a reload or a shared link needs to show the same."""
-    for key, value in values.items():
-        if st.query_params.get(key) != value:
-            st.query_params[key] = value
-
-
 # ---- doing ----------------------------------------------------------------------------------------------------------
 
 
@@ -272,15 +265,16 @@ def failures(where: Store, dataset: str) -> None:
 
 def pictures(runs: list[Run], names: dict[str, str]) -> None:
     """The images of all sets side by side: as they are now, or as films under one timeline."""
-    film = st.toggle(
-        "Films under one timeline", key="film", bind="query-params",
-        help="Scrub through how all of these sets came to be, step by step. Sets that were not distilled stand still.",
-    )  # fmt: skip
+    film = address.toggle(
+        "Films under one timeline",
+        "film",
+        "Scrub through how all of these sets came to be, step by step. Sets that were not distilled stand still.",
+    )
     captions = []
     for run in runs:
         doing = "" if run.status == "done" else f" ({run.status})"
         captions.append(replace(run, title=f"{mark_of(origin(store(), run)).sign} {names[run.id]}{doing}"))
-    player(captions, key="compare_player", still=not film)
+    player(captions, key="compare_player", still=not film, linked=film)
 
 
 def numbers(table: pd.DataFrame, dataset: str) -> None:
@@ -309,7 +303,7 @@ def numbers(table: pd.DataFrame, dataset: str) -> None:
         "Protocol and network of the chart", {name: name for name in groups}, "compare_protocol",
         st.query_params.get("protocol"), help="Numbers of two protocols are never drawn together.",
     )  # fmt: skip
-    remember(protocol=chosen)
+    address.put(protocol=chosen)
     figure(
         comparison.chart(table, groups[chosen], is_dark()),
         "compare_chart",
@@ -478,7 +472,7 @@ def page() -> None:
         "Sets", known, format_func=named(names), key="compare_runs", wrap=True, on_change=keep_new,
         help="Finished and running distillations, baselines and imported sets of this dataset.",
     )  # fmt: skip
-    remember(dataset=dataset, runs=",".join(chosen))
+    address.put(dataset=dataset, runs=",".join(chosen))
 
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Make a baseline", icon=":material/add:"):

@@ -172,7 +172,10 @@ def inside_it(run: Run, step: int | None) -> None:
     if hiding.hidden("inside"):
         return
     info = METHODS[run.spec["method"]]
-    with st.expander(f"How {info.name.lower()} works", icon=":material/function:", expanded=tour.on()):
+    opened = st.session_state.setdefault("inside", [key for key in inside.TOGGLES if key in st.query_params])
+    with st.expander(
+        f"How {info.name.lower()} works", icon=":material/function:", expanded=tour.on() or "slow" in opened
+    ):
         st.write(info.idea)
         st.latex(info.equation)
         if store().frames(run.id):
@@ -181,7 +184,9 @@ def inside_it(run: Run, step: int | None) -> None:
             drawing.draw(info)
         st.caption(info.paper)
     if store().frames(run.id):
-        with st.expander("Where its images lie among real ones", icon=":material/scatter_plot:"):
+        with st.expander(
+            "Where its images lie among real ones", icon=":material/scatter_plot:", expanded="map" in opened
+        ):
             inside.feature_map(run, step)
 
 
@@ -207,7 +212,7 @@ def view(run: Run) -> None:
         exporting.training(run)
     made = story(store(), run.id)
     if run.kind == "distill":
-        inside_it(run, shown.step)
+        inside_it(run, halted(shown.step))
     elif made.kind == "distill":
         how_it_works(made.spec["method"])
     recent_runs(but=run.id)
@@ -219,11 +224,21 @@ def film(run: Run) -> Any:
     other = forking.beside(run)
     options: dict[str, Any] = {
         "key": "film", "height": HEIGHT, "message": waiting(run), "report": run.status not in ACTIVE,
-        "fork": forking.can(run),
+        "fork": forking.can(run), "linked": True,
     }  # fmt: skip
     if other is None:
         return player([run], leads=leads(run), **options)
     return player([run, other], together=True, titles=[forking.caption(r) for r in (run, other)], **options)
+
+
+def halted(told: int | None) -> int | None:
+    """The step at which the film stands: as its player told, or, where it has not yet, as the address says."""
+    if told is not None:
+        if any(key in st.query_params for key in inside.TOGGLES):  # whoever follows needs to be told, too
+            address.put(at=str(told))
+        return told
+    asked = st.query_params.get("at", "")
+    return int(asked) if asked.isdecimal() and asked.isascii() and len(asked) < 10 else None
 
 
 def watching(run: Run) -> None:

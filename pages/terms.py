@@ -9,6 +9,8 @@ import streamlit as st
 from engine.glossary import TERMS, Term, search
 from pages.components import address
 
+LONGEST = 100  # characters that are searched for
+
 
 def entry(term: Term, marked: bool) -> str:
     """A term as HTML, with a link to itself."""
@@ -23,8 +25,11 @@ def entry(term: Term, marked: bool) -> str:
 def page() -> None:
     st.title("Terms")
     st.write("What the words of this field mean, in two sentences each, and the papers they come from.")
-    asked = address.query().get("term", "")
-    words = st.text_input("Search", key="find", bind="query-params", placeholder="such as gradient", max_chars=100)
+    query = address.query()
+    asked = query.get("term", "")
+    st.session_state.setdefault("find", query.get("find", "")[:LONGEST])
+    words = st.text_input("Search", key="find", placeholder="such as gradient", max_chars=LONGEST)
+    address.put(find=words or None)
     first = TERMS.get(asked)
     if asked and first is None:
         st.info(f"There is no term “{asked[:60]}” here; these are all.")

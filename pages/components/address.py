@@ -60,6 +60,26 @@ def replace(now: dict[str, str]) -> None:
         st.query_params.from_dict({**now, **along()})
 
 
+def put(**values: str | None) -> None:
+    """Put single keys into the address; None takes one out."""
+    for key, value in values.items():
+        if value is None:
+            st.query_params.pop(key, None)
+        elif st.query_params.get(key) != value:
+            st.query_params[key] = value
+
+
+def toggle(label: str, key: str, help: str) -> bool:
+    """A toggle that the address holds.
+
+    Streamlit's own binding lets nobody else change its key, and so nobody be led to another address of the page.
+    """
+    st.session_state.setdefault(key, st.query_params.get(key) == "true")
+    on = st.toggle(label, key=key, help=help)
+    put(**{key: "true" if on else None})
+    return on
+
+
 def query() -> dict[str, str]:
     """What the address asks for, fit to be shown. A viewer cannot ask for folders of this machine that no run used."""
     asked = shown(own())

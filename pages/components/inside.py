@@ -9,7 +9,7 @@ import streamlit as st
 from engine.methods import METHODS
 from engine.probes.distilling.specs import FeatureMapSpec, SlowStepSpec
 from engine.runs.store import Run
-from pages.components import drawing
+from pages.components import address, drawing
 from pages.components.asking import Answered, ask
 from pages.components.component import component
 from pages.components.pieces import figure, is_dark, number, percent
@@ -19,6 +19,8 @@ COLOURS = (  # of Okabe and Ito, whom colour-blind eyes can follow, and darker o
     "#e69f00", "#56b4e9", "#009e73", "#d0c000", "#0072b2", "#d55e00", "#cc79a7", "#7f7f7f", "#8a5a2b", "#5b4b9a",
 )  # fmt: skip
 
+TOGGLES = ("slow", "map")  # what of this is shown, in the address
+
 _mount = component("slow")
 
 
@@ -26,10 +28,12 @@ def slow_step(run: Run, step: int | None) -> None:
     """Take one step of a run again and show its parts one after another."""
     info = METHODS[run.spec["method"]]
     drawing.draw(info)
-    if not st.toggle(
-        "Take one step in slow motion", key="slow", help="From the images that the film shows, with a network and real "
-        "images drawn anew: a step like those that the run took.",
-    ):  # fmt: skip
+    if not address.toggle(
+        "Take one step in slow motion",
+        "slow",
+        "From the images that the film shows, with a network and real images drawn anew: a step like those that the "
+        "run took.",
+    ):
         return
     found = ask("slow-step", SlowStepSpec(run=run.id, step=step), "slow-step")
     if found is not None:
@@ -60,10 +64,12 @@ def _parts(found: Answered, moved: str) -> list[dict[str, str]]:
 
 def feature_map(run: Run, step: int | None) -> None:
     """Where the synthetic images lie among the real ones, at the step that the film shows."""
-    if not st.toggle(
-        "Show where the images lie among real ones", key="map", help="Each point is an image, placed by the features "
-        "that a network sees in it. Near each other: alike to the network.",
-    ):  # fmt: skip
+    if not address.toggle(
+        "Show where the images lie among real ones",
+        "map",
+        "Each point is an image, placed by the features that a network sees in it. Near each other: alike to the "
+        "network.",
+    ):
         return
     found = ask("feature-map", FeatureMapSpec(run=run.id), "feature-map")
     if found is None:

@@ -8,6 +8,8 @@ from typing import Any
 from engine.runs.store import Run
 from pages.components.component import component
 
+LINKED = ("at", "timeline", "layer", "arrange")
+
 _mount = component("player")
 
 
@@ -23,6 +25,7 @@ def player(
     report: bool = False,
     fork: bool = False,
     together: bool = False,
+    linked: bool = False,
     titles: Sequence[str] = (),
     leads: dict[str, Any] | None = None,
 ) -> Any:
@@ -33,7 +36,8 @@ def player(
     before the first frame; ``autoplay`` plays a finished film in a loop (not for people who asked for less motion);
     ``still`` shows only the last frame. With ``report`` the result's ``step`` is where the slider was released, and
     with ``fork`` its ``fork`` the step shown when “Fork here” was pressed, once; these rerun the page. ``together``:
-    the runs are branches of one, and are shown from where they part. ``titles``: what the runs are called here.
+    the runs are branches of one, and are shown from where they part. ``linked``: the address holds where the film was
+    halted, its timeline, layer and arrangement (the keys of ``LINKED``). ``titles``: what the runs are called here.
     ``leads``: where an image that is chosen, by a click or by Shift and the arrow keys, leads (see
     ``pages.components.leading``).
     """
@@ -50,6 +54,7 @@ def player(
         "report": report,
         "fork": fork,
         "together": together,
+        "linked": linked,
         "leads": leads,
     }
     return _mount(key=key, data=data, on_step_change=lambda: None, on_fork_change=lambda: None)

@@ -24,9 +24,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine import seminar
-from pages.components import address, roles
+from pages.components import address, inside, roles
 from pages.components.component import component
 from pages.components.pieces import is_big
+from pages.components.player import LINKED
 
 TICK = 0.25  # seconds between two looks of a stream at what is shown
 STREAMS = 500  # at once: a large lecture, and no more than a server carries
@@ -108,7 +109,10 @@ def lead(page: Any) -> None:
     """
     if not seminar.presenter_key() or not roles.presenter():
         return
-    here = (page.url_path, address.own())
+    own = address.own()
+    # The film goes from player to player, unless what depends on its step is on the page.
+    apart = () if any(key in own for key in inside.TOGGLES) else LINKED
+    here = (page.url_path, {key: value for key, value in own.items() if key not in apart})
     if st.session_state.get("room_led") != here:
         st.session_state.room_led = here
         room.show(*here)

@@ -116,6 +116,30 @@ def test_the_timeline_goes_back_through_what_has_happened(page: Page, server: Se
     until(lambda: grey(page) == 100, 10, "the third frame is drawn")
 
 
+def test_a_link_holds_where_the_film_is_and_what_is_shown(page: Page, server: Server) -> None:
+    run = seed_run(server.home, "distill", method="dm", frames=5)
+    go(page, server, "/distil", run=run)
+    expect(page.get_by_role("img", name="step 40")).to_be_visible()
+    for key in ("Home", "ArrowRight"):
+        page.get_by_label("Distillation step").press(key)
+    page.get_by_role("button", name="Speed, timeline and view").click()
+    page.get_by_label("Show", exact=True).select_option("change since the start")
+    page.get_by_label("Timeline", exact=True).select_option("by distilling time")
+    page.get_by_text("Where its images lie among real ones").click()
+    page.get_by_text("Show where the images lie among real ones").click()
+    page.wait_for_url(lambda url: all(part in url for part in ("at=10", "layer=start", "timeline=seconds", "map=true")))
+
+    page.goto(page.url)  # as in another browser: nothing of this page is left
+    expect(page.get_by_role("img", name="change since the start, 10 classes, step 10")).to_be_visible()
+    expect(page.get_by_label("Timeline", exact=True)).to_have_value("seconds")
+    expect(page.get_by_role("switch", name="Show where the images lie")).to_be_checked()
+    page.get_by_label("Distillation step").press("End")
+    page.wait_for_url(lambda url: "at=" not in url and "layer=start" in url)
+
+    go(page, server, "/distil", run=run, at="a lot", layer="<b>", timeline="9", arrange="wipe")
+    expect(page.get_by_role("img", name="step 40")).to_be_visible()
+
+
 def test_a_picture_comes_without_a_script_run_for_each_frame(page: Page, server: Server) -> None:
     run = seed_run(server.home, "distill", method="dm", frames=5)
     sent = []

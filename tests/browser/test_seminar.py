@@ -109,6 +109,12 @@ def test_the_film_is_where_the_presenter_has_it_until_a_viewer_takes_it(windows,
     bar(viewer).get_by_role("button", name="Back to the presenter").click()
     expect(step[viewer]).to_have_text("20", timeout=40_000)
 
+    presenter.get_by_text("Where its images lie among real ones").click()
+    presenter.get_by_text("Show where the images lie among real ones").click()
+    viewer.wait_for_url(lambda url: "map=true" in url and "at=20" in url, timeout=40_000)
+    expect(viewer.get_by_role("switch", name="Show where the images lie")).to_be_checked()
+    expect(step[viewer]).to_have_text("20")
+
 
 def test_the_presenter_sees_what_everybody_answered_in_a_quiz(windows, room: Server):
     presenter, viewer = windows
