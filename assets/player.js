@@ -383,7 +383,10 @@ class Player {
     for (const kind of ["click", "input", "change", "keydown"]) {
       this.root.addEventListener(kind, () => (this.before = this.manner()), true);
       this.root.addEventListener(kind, () => {
-        if (this.manner() !== this.before) this.report(true);
+        if (this.manner() !== this.before) {
+          this.obeyed = null;
+          this.report(true);
+        }
         this.remember();
       });
     }
@@ -415,6 +418,9 @@ class Player {
   obey(film) {
     const times = this.times();
     if (!times.length || film.id !== this.film().id) return;
+    const { number, part, ...place } = film;
+    if (JSON.stringify(place) === this.obeyed) return; // something else than the film was moved
+    this.obeyed = JSON.stringify(place);
     Object.assign(this, { clock: film.clock, speed: film.speed, layer: film.layer, even: film.even });
     [film.speed, film.even ? "frames" : film.clock, film.layer].forEach((value, i) => {
       this.choices[i].lastChild.value = String(value);

@@ -2,7 +2,8 @@
 //
 // One room a tab, whatever page is on. It hears what the presenter shows as server-sent events; another page is asked
 // of the page's script, which knows which that is. Where the film is goes between the players by two window events:
-// “limbeck-film”, what a player did, and “limbeck-show”, what the players shall do.
+// “limbeck-film”, what a player did, and “limbeck-show”, what the players shall do. The part of a step in slow motion
+// (“limbeck-part”) goes with it.
 
 const PAUSE = 250; // milliseconds between two places of the film that are sent
 
@@ -20,7 +21,10 @@ class Room {
     this.followers = 0;
     this.asked = 0; // number of the view that the page's script was asked for
     this.back = false; // the presenter's view is wanted, whatever is on
+    this.led = null; // where the film here was when a player told it last
+    this.part = -1; // of a step in slow motion, at which it was halted; -1: it goes on
     window.addEventListener("limbeck-film", (event) => this.played(event.detail));
+    window.addEventListener("limbeck-part", (event) => this.slowed(event.detail));
   }
 
   draw(parent, data, trigger) {
@@ -119,7 +123,19 @@ class Room {
   // A player was opened (not `own`), or somebody moved its film.
   played({ own, film }) {
     if (!this.data) return;
-    if (this.data.leads) this.send(film);
+    this.led = film;
+    this.take(own);
+  }
+
+  slowed({ own, part }) {
+    if (!this.data || !this.led) return;
+    this.part = part;
+    this.take(own);
+  }
+
+  // Something was opened here (not `own`), or done by hand.
+  take(own) {
+    if (this.data.leads) this.send({ ...this.led, part: this.part });
     else if (!own) this.show();
     else if (this.following) this.follow(false);
   }

@@ -1,4 +1,7 @@
 // One step in slow motion: its parts one after another, each lit up where it acts in the drawing of the method.
+//
+// In a seminar the presenter's part is everybody's (room.js): “limbeck-part” says what was done here, and “limbeck-show”
+// what shall be.
 
 const STAYS = 3000; // milliseconds of a part
 const shows = new WeakMap();
@@ -22,7 +25,7 @@ class Show {
     this.calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.back = element("button", { type: "button", textContent: "Back", onclick: () => this.move(-1) });
     this.on = element("button", { type: "button", textContent: "Next", onclick: () => this.move(1) });
-    this.toggle = element("button", { type: "button", onclick: () => this.play(!this.playing) });
+    this.toggle = element("button", { type: "button", onclick: () => this.told(() => this.play(!this.playing)) });
     this.words = element("p", { className: "words", ariaLive: "polite" });
     this.parts = element("ol", { className: "parts" });
     this.root = element(
@@ -38,6 +41,23 @@ class Show {
       this.move(by);
     };
     parent.append(this.root);
+    this.onShow = ({ detail }) => this.obey(detail.part);
+    window.addEventListener("limbeck-show", this.onShow);
+  }
+
+  // Something is done by hand.
+  told(act) {
+    act();
+    this.report(true);
+  }
+
+  report(own) {
+    window.dispatchEvent(new CustomEvent("limbeck-part", { detail: { own, part: this.playing ? -1 : this.at } }));
+  }
+
+  obey(part) {
+    if (part < 0 && !this.playing && !this.calm) this.play(true);
+    if (part >= 0 && part < this.data.parts.length) this.hold(part);
   }
 
   apply(data) {
@@ -49,7 +69,7 @@ class Show {
       ...data.parts.map((part, i) =>
         element(
           "li",
-          { onclick: () => this.hold(i) },
+          { onclick: () => this.told(() => this.hold(i)) },
           element("h4", {}, part.title),
           element("img", { src: part.url, alt: part.alt }),
         ),
@@ -57,6 +77,7 @@ class Show {
     );
     this.at = 0;
     this.play(!this.calm);
+    this.report(false);
   }
 
   play(on) {
@@ -74,7 +95,7 @@ class Show {
 
   move(by) {
     const count = this.data.parts.length;
-    this.hold((this.at + by + count) % count);
+    this.told(() => this.hold((this.at + by + count) % count));
   }
 
   light(i) {
@@ -91,6 +112,7 @@ class Show {
 
   close() {
     clearInterval(this.timer);
+    window.removeEventListener("limbeck-show", this.onShow);
     for (const lit of document.querySelectorAll(".method .lit")) lit.classList.remove("lit");
     this.root.remove();
   }

@@ -43,6 +43,12 @@ def kept(key: str) -> str:
     return st.session_state.get("kept", {}).get(key, "")
 
 
+def hold(key: str, value: str) -> None:
+    """Give a key that stays a value, in a callback: what the script does next may not be done to its end."""
+    st.session_state.setdefault("kept", {})[key] = value
+    st.query_params[key] = value
+
+
 def own() -> dict[str, str]:
     """The page's part of the address."""
     return {key: value for key, value in st.query_params.to_dict().items() if key not in KEPT | CARRIED}

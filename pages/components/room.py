@@ -40,6 +40,7 @@ FILM: dict[str, Any] = {  # what a film's place is made of, and what it may be
     "even": (True, False),
     "playing": (True, False),
     "following": (True, False),
+    "part": (-1, 0, 1, 2, 3),
 }
 
 closing = threading.Event()  # the server ends: so do its streams
@@ -99,7 +100,7 @@ def _ask() -> None:
 
 
 def _resize() -> None:
-    st.query_params["seminar"] = "0" if is_big() else "1"
+    address.hold("seminar", "0" if is_big() else "1")
 
 
 def lead(page: Any) -> None:

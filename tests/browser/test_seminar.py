@@ -7,6 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from engine import seminar
 from engine.runs.store import Store
+from engine.spec import build_spec
 from tests.browser.conftest import HARMLESS, serving
 from tests.browser.helpers import Server, go, publish_average, seed_run, settled, until
 
@@ -114,6 +115,30 @@ def test_the_film_is_where_the_presenter_has_it_until_a_viewer_takes_it(windows,
     viewer.wait_for_url(lambda url: "map=true" in url and "at=20" in url, timeout=40_000)
     expect(viewer.get_by_role("switch", name="Show where the images lie")).to_be_checked()
     expect(step[viewer]).to_have_text("20")
+
+
+@pytest.mark.slow
+def test_a_step_in_slow_motion_halts_for_everybody(windows, room: Server):
+    presenter, viewer = windows
+    store = Store(room.home)
+    go(presenter, room, key=KEY)
+    go(viewer, room)
+    run = store.submit("distill", build_spec("distill", dataset="digits", method="dm", steps=4, students=0))
+    until(lambda: store.run(run).status == "done", 120, "four steps are done")
+    go(presenter, room, "/distil", run=run)
+    presenter.get_by_text("How distribution matching works").click()
+    presenter.get_by_text("Take one step in slow motion").click()
+    lit = {page: page.locator(".slow .parts [aria-current] h4") for page in windows}
+    for page in windows:
+        expect(lit[page]).to_have_text("Sample", timeout=120_000)
+    for part in ("Look", "Match"):
+        presenter.get_by_role("button", name="Next", exact=True).click()
+        expect(lit[viewer]).to_have_text(part)
+    viewer.get_by_role("button", name="Back", exact=True).click()
+    expect(bar(viewer)).to_contain_text("On my own")
+    presenter.get_by_role("button", name="Next", exact=True).click()
+    expect(lit[presenter]).to_have_text("Move")
+    expect(lit[viewer]).to_have_text("Look")
 
 
 def test_the_presenter_sees_what_everybody_answered_in_a_quiz(windows, room: Server):

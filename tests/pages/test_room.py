@@ -19,6 +19,7 @@ from tests.pages.test_roles import KEY, ROOT
 FILM = {
     "id": "run-of-digits", "time": 40, "clock": "step", "speed": 1, "layer": "images", "even": True, "playing": False,
     "following": False,
+    "part": -1,
 }  # fmt: skip
 
 
