@@ -177,7 +177,7 @@ def plan(here: Point, values: dict[str, Any]) -> Plan:
     check(spec)
     if here.state is not None and set(changed) <= FREE:
         source, files = "state", {here.state.name: here.state}
-    elif here.tensors is not None:
+    elif here.tensors is not None and not _whitened_otherwise(here.spec, spec):
         source, files = "tensors", {TENSORS: here.tensors}
     elif here.frame is not None:
         source, files = "frame", {FRAME: here.frame}
@@ -204,6 +204,11 @@ def plan(here: Point, values: dict[str, Any]) -> Plan:
     )
     spec = spec.model_copy(update={"fork": fork})
     return Plan(spec, files, here.layout, begins(fork, here.spec, spec))
+
+
+def _whitened_otherwise(parent: RunSpec, spec: RunSpec) -> bool:
+    """Whether a parent's images are in a whitened space that the fork's method does not know."""
+    return parent.zca and METHODS[parent.method].whitening != METHODS[spec.method].whitening
 
 
 def changes(parent: RunSpec, spec: RunSpec) -> list[str]:

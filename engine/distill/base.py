@@ -98,7 +98,7 @@ class ImageDistiller:
         ``classes`` (K·ipc,) on the CPU; ``zca`` where the run whitens; a ``generator`` for all that is random."""
         self.spec, self.own, self.data, self.accel = spec, spec.parameters, data, accel
         self.generator = torch.Generator().manual_seed(spec.seed)
-        self.zca: ZCA | None = whitening(data) if spec.zca else None
+        self.zca: ZCA | None = whitening(data, spec.method) if spec.zca else None
         images, self.classes = initial_images(spec, data, self.zca)
         self.images = images.to(accel.device).requires_grad_()
         self.count = 0  # updates of the images

@@ -36,7 +36,7 @@ from engine.synthetic import ZCA
 
 Weights = dict[str, Tensor]
 
-VERSION = 1  # raise it when anything below changes the trajectories
+VERSION = 2  # raise it when anything below changes the trajectories
 FIRST_SEED = 1_000_000  # no student that is evaluated starts where an expert did
 NOW = "now."  # before the names of an unfinished expert's weights in full precision
 

@@ -14,6 +14,7 @@ from engine.data.base import Dataset
 from engine.errors import Refused
 from engine.formation import compose
 from engine.home import aside, cache_folder
+from engine.methods import METHODS
 from engine.spec import RunSpec
 from engine.synthetic import ZCA, SyntheticSet, fit_zca
 
@@ -50,15 +51,17 @@ def factor_of(spec: RunSpec) -> int:
     return getattr(spec.parameters, "factor", 1)
 
 
-def whitening(data: Dataset) -> ZCA:
-    """ZCA fitted to the training images that methods may use; kept on disk, for the covariance takes seconds."""
+def whitening(data: Dataset, method: str) -> ZCA:
+    """ZCA as the method's code regularises it, fitted to the training images that methods may use; kept on disk, for
+    the covariance takes seconds."""
+    ratio = METHODS[method].whitening
     images = data.train_images[data.distil_indices]
     images = data.normalise(images[torch.linspace(0, len(images) - 1, min(len(images), 10_000)).long()])
-    path = cache_folder("zca") / f"{data.digest}-{len(images)}.safetensors"
+    path = cache_folder("zca") / f"{data.digest}-{len(images)}-{ratio:g}.safetensors"
     if path.exists():
         kept = load_file(path)
         return ZCA(kept["components"], kept["gains"], float(kept["base"]), kept["centre"])
-    zca = fit_zca(images)
+    zca = fit_zca(images, ratio)
     kept = {"components": zca.components, "gains": zca.gains, "base": torch.tensor(zca.base), "centre": zca.centre}
     with aside(path) as part:
         save_file(kept, part)

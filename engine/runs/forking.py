@@ -93,4 +93,4 @@ def _in_space(images: Tensor, fork: Fork, spec: RunSpec, data: Dataset, zca: Any
     whitened = fork.source == "tensors" and spec.zca != ("zca" in fork.changed)
     if whitened == spec.zca:
         return images
-    return zca.whiten(images) if spec.zca else whitening(data).unwhiten(images)
+    return zca.whiten(images) if spec.zca else whitening(data, spec.method).unwhiten(images)

@@ -61,10 +61,20 @@ def test_learned_labels_are_handed_on(store):
     assert load_synthetic(store.result_folder(hard)).labels.tolist() == list(range(10))
 
 
+def test_a_method_that_whitens_otherwise_begins_from_the_picture(store):
+    parent = distilled(store, zca=True, steps=6)
+    small = {"experts": 1, "epochs": 1, "max_start": 1, "expert_epochs": 1, "expert_images": 256, "syn_steps": 2}
+    fork = forked(store, parent, method="mtt", steps=7, **small)
+    assert store.run(fork).spec["fork"]["source"] == "frame" and store.run(fork).spec["zca"]
+    assert np.array_equal(picture(store, fork, 6), picture(store, parent, 6))
+    again = forked(store, parent, method="frepo", pool=2, steps=7)
+    assert store.run(again).spec["fork"]["source"] == "tensors"
+
+
 def test_whitening_may_be_switched_on_and_off_and_the_picture_stays(store):
     plain = distilled(store, steps=6)
     white = forked(store, plain, zca=True, lr_img=1e-4, steps=7)
-    zca = whitening(load("digits"))
+    zca = whitening(load("digits"), "dm")
     first = load_synthetic(store.result_folder(plain)).images
     assert torch.allclose(zca.unwhiten(images(store, white)), first, atol=0.05)
     back = forked(store, white, zca=False, lr_img=1e-4, steps=8)
