@@ -78,8 +78,9 @@ def fit_zca(images: Tensor, ratio: float = 0.1, rank: int = 512) -> ZCA:
     """Fit ZCA whitening to normalised images (N, C, H, W).
 
     The regulariser is ``ratio`` times the mean eigenvalue of the covariance, so that it means the same for every
-    dataset: 0.1 in FRePo's code (Zhou et al. 2022). ``rank`` bounds the components kept; beyond it, and where the images have
-    more than 2·``rank`` values, the leading ones come from a randomised decomposition, which takes a tenth of the time.
+    dataset; 0.1 in FRePo's code (Zhou et al. 2022). ``rank`` bounds the components kept; beyond it, and where the
+    images have more than 2·``rank`` values, the leading ones come from a randomised decomposition, which takes a tenth
+    of the time.
     """
     flat = images.flatten(1)
     centre = flat.mean(0)
