@@ -76,9 +76,16 @@ def test_a_viewer_follows_is_told_and_goes_their_own_way(windows, room: Server):
     expect(bar(viewer)).to_contain_text("On my own")
     button = viewer.get_by_role("button", name="Distil", exact=True)
     expect(button).to_be_disabled()
-    button.evaluate("button => button.scrollIntoView({block: 'center'})")
-    button.hover(force=True)
-    expect(viewer.get_by_text("Only the presenter can start runs here.").first).to_be_visible()
+    settled(viewer)
+
+    def told() -> bool:  # the button moves when the replay beside it comes: then, like a person, point at it again
+        viewer.mouse.move(1, 1)
+        button.evaluate("button => button.scrollIntoView({block: 'center'})")
+        button.hover(force=True)
+        viewer.wait_for_timeout(1000)
+        return viewer.get_by_text("Only the presenter can start runs here.").first.is_visible()
+
+    until(told, 20, "the viewer is told why")
     heading(presenter, "Students")
 
 
