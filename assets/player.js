@@ -393,7 +393,6 @@ class Player {
     this.onTold = (event) => this.obey(event.detail);
     window.addEventListener("limbeck-show", this.onTold);
     // The page's script rewrites the address now and then, and knows only of its own keys.
-    this.path = location.pathname;
     this.onRewritten = () => this.remember();
     window.navigation?.addEventListener("currententrychange", this.onRewritten);
   }
@@ -412,15 +411,15 @@ class Player {
   }
 
   report(own) {
-    window.dispatchEvent(new CustomEvent("limbeck-film", { detail: { own, film: this.film() } }));
+    const film = { ...this.film(), told: Date.now() };
+    window.dispatchEvent(new CustomEvent("limbeck-film", { detail: { own, film } }));
   }
 
   obey(film) {
     const times = this.times();
     if (!times.length || film.id !== this.film().id) return;
-    const { number, part, ...place } = film;
-    if (JSON.stringify(place) === this.obeyed) return; // something else than the film was moved
-    this.obeyed = JSON.stringify(place);
+    if (film.told === this.obeyed) return; // something else than the film was moved
+    this.obeyed = film.told;
     Object.assign(this, { clock: film.clock, speed: film.speed, layer: film.layer, even: film.even });
     [film.speed, film.even ? "frames" : film.clock, film.layer].forEach((value, i) => {
       this.choices[i].lastChild.value = String(value);
@@ -448,7 +447,8 @@ class Player {
 
   write() {
     clearTimeout(this.writing);
-    if (!this.data.linked || !this.started || location.pathname !== this.path) return;
+    // The address may be another page's or run's by now.
+    if (!this.data.linked || !this.started || !this.reels.every((reel) => location.search.includes(reel.id))) return;
     const url = new URL(location.href);
     for (const [key, value] of Object.entries(this.linked())) {
       if (value) url.searchParams.set(key, value);

@@ -53,7 +53,7 @@ class Room:
 
     def __init__(self) -> None:
         self.view: dict[str, Any] | None = None  # number, page (its part of the address), query
-        self.film: dict[str, Any] | None = None  # number, id of the film, and the keys of FILM, and its time
+        self.film: dict[str, Any] | None = None  # number, id of the film, the keys of FILM, its time, when it was told
         self.streams = self.followers = 0
         self._number = 0
         self._lock = threading.Lock()
@@ -191,15 +191,15 @@ def read_film(body: bytes) -> dict[str, Any] | None:
     try:
         said = json.loads(body)
         found = {name: said[name] for name in FILM}
-        time_, id = float(said["time"]), said["id"]
+        time_, told, id = float(said["time"]), float(said["told"]), said["id"]
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
-    if not isinstance(id, str) or not math.isfinite(time_):
+    if not isinstance(id, str) or not math.isfinite(time_) or not math.isfinite(told):
         return None
     for name, value in found.items():
         if not isinstance(value, (str, int, float)) or value not in FILM[name]:
             return None
-    return {"id": id, "time": time_, **found}
+    return {"id": id, "time": time_, "told": told, **found}
 
 
 ROUTES = [Route("/api/seminar/events", events), Route("/api/seminar/film", film, methods=["POST"])]

@@ -18,7 +18,7 @@ from tests.pages.test_roles import KEY, ROOT
 
 FILM = {
     "id": "run-of-digits", "time": 40, "clock": "step", "speed": 1, "layer": "images", "even": True, "playing": False,
-    "following": False,
+    "following": False, "told": 1.0,
     "part": -1,
 }  # fmt: skip
 
@@ -101,7 +101,8 @@ def test_only_the_presenter_moves_the_film(client):
 @pytest.mark.parametrize(
     "change",
     [
-        {"time": "x"}, {"time": float("inf")}, {"speed": 1000}, {"speed": [1]}, {"layer": "<b>"}, {"clock": {}},
+        {"time": "x"}, {"time": float("inf")}, {"told": None},
+        {"speed": 1000}, {"speed": [1]}, {"layer": "<b>"}, {"clock": {}},
         {"id": 3}, {"id": "x" * 5000}, {"playing": "yes"},
     ],
 )  # fmt: skip
