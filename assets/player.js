@@ -15,7 +15,7 @@ export default function ({ parentElement, data, setStateValue, setTriggerValue }
     player = new Player(parentElement);
     players.set(parentElement, player);
   }
-  player.onStep = (step) => data.report && setStateValue("step", step);
+  player.onStep = (step) => setStateValue("step", step);
   player.onFork = (step) => data.fork && setTriggerValue("fork", step);
   player.apply(data);
   return () => {
@@ -303,7 +303,6 @@ class Player {
     this.toggle = button("play", "Play", () => this.setPlaying(!this.playing));
     this.slider = element("input", { type: "range", min: 0, max: 1000, value: 0, ariaLabel: "Distillation step" });
     this.slider.oninput = () => this.hold(this.times()[this.placed(Number(this.slider.value))] ?? 0);
-    this.slider.onchange = () => this.tellPage();
     this.slider.onkeydown = (e) => this.key(e);
     this.latest = element("button", { type: "button", className: "latest", onclick: () => this.follow() }, "Follow latest");
     this.forks = button("fork", "Fork here", () => this.onFork(this.step()), "forks");
@@ -457,15 +456,19 @@ class Player {
     if (url.href !== location.href) history.replaceState(history.state, "", url);
   }
 
-  // Browsers do not like an address that changes at every move of a slider.
+  // Browsers do not like an address that changes at every move of a slider, nor do the panels beside the film.
   remember() {
     clearTimeout(this.writing);
-    this.writing = setTimeout(() => this.write(), 300);
+    this.writing = setTimeout(() => this.rest(), 300);
   }
 
-  tellPage() {
+  // Whatever moved the film: the address, and the page that asked for `report`, are told where it rests.
+  rest() {
     this.write();
-    this.onStep(this.step());
+    const step = this.step();
+    if (!this.data.report || !this.started || this.playing || step === this.rested) return;
+    this.rested = step;
+    this.onStep(step);
   }
 
   // The film as a link says; what it says wrongly counts for nothing.
@@ -483,7 +486,7 @@ class Player {
     const frames = this.reels.flatMap((reel) => reel.frames);
     const near = frames.reduce((best, f) => (Math.abs(f.step - at) < Math.abs(best.step - at) ? f : best));
     this.hold(near[this.clock]);
-    this.tellPage();
+    this.rest();
   }
 
   apply(data) {
@@ -575,7 +578,9 @@ class Player {
     if (this.following && times.length && !this.playing) this.time = times.at(-1);
     if (!this.started && times.length > 1 && this.reels.every((r) => r.layout)) {
       this.started = true;
+      this.rested ??= this.step(); // pages begin there, too
       if (this.data.linked) this.arrive();
+      this.remember();
       if (!this.data.autoplay && !this.data.still) this.report(false);
       if (this.data.autoplay && !this.calm && !this.live()) {
         this.looping = true;
@@ -604,7 +609,7 @@ class Player {
     this.setPlaying(false);
     this.time = this.times().at(-1) ?? 0;
     this.show();
-    this.tellPage();
+    this.remember();
   }
 
   hold(time) {
@@ -686,6 +691,7 @@ class Player {
         return;
       } else {
         this.setPlaying(false);
+        this.remember();
         return;
       }
       await this.show();

@@ -46,7 +46,7 @@ def _parts(found: Answered, moved: str) -> list[dict[str, str]]:
     seen = f"{facts['real']:,} real images" if facts["real"] else "Real images"
     parts = (
         ("Sample", "real", ".method .of-real.images",
-         f"{seen} are drawn; some of them are shown, by class."),
+         f"{seen} are drawn for the images of step {facts['step']}; some of them are shown, by class."),
         ("Look", "before", ".method .network, .method .found",
          "They and the synthetic images go through a network, and the same is computed from both."),
         ("Match", "gradient", ".method .compared",
@@ -75,23 +75,23 @@ def feature_map(run: Run, step: int | None) -> None:
     if found is None:
         return
     points, facts = found.table("points"), found.answer.facts
+    steps = sorted(points.loc[points["kind"] == "synthetic", "step"].unique())
+    now = max((s for s in steps if step is None or s <= step), default=steps[0])
     figure(
-        chart(points, facts["classes"], step, is_dark()), "feature_map",
+        chart(points, facts["classes"], now, is_dark()), "feature_map",
         "Real test images as small points and the synthetic images as large ones in the plane of the two principal "
         "components of their features; the data can be downloaded below",
         points, f"feature-map-{run.id}",
     )  # fmt: skip
     st.caption(
-        f"Features of {facts['network']}; small: real test images, large: synthetic ones at the step shown, with the "
+        f"Features of {facts['network']}; small: real test images, large: synthetic ones at step {now}, with the "
         f"path they came. The plane holds {percent(facts['share'], 0)} of what tells real images apart."
     )
 
 
-def chart(points: pd.DataFrame, classes: list[str], step: int | None, dark: bool) -> go.Figure:
-    """Clouds, paths up to ``step`` (None: the last) and where the synthetic images are then."""
+def chart(points: pd.DataFrame, classes: list[str], now: int, dark: bool) -> go.Figure:
+    """Clouds, paths up to step ``now`` and where the synthetic images are then."""
     real, synthetic = points[points["kind"] == "real"], points[points["kind"] == "synthetic"]
-    steps = sorted(synthetic["step"].unique())
-    now = max((s for s in steps if step is None or s <= step), default=steps[0])
     ink = "#f0ece4" if dark else "#211e1a"
     drawn = go.Figure()
     for i, name in enumerate(classes):

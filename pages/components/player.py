@@ -34,7 +34,7 @@ def player(
     While a run is going its frames appear as they are made, without any script run. ``height`` is a CSS length, the
     picture's own when empty. ``badge`` stands where the status of the run would (“Replay”); ``message`` is shown
     before the first frame; ``autoplay`` plays a finished film in a loop (not for people who asked for less motion);
-    ``still`` shows only the last frame. With ``report`` the result's ``step`` is where the slider was released, and
+    ``still`` shows only the last frame. With ``report`` the result's ``step`` is where the film came to rest, and
     with ``fork`` its ``fork`` the step shown when “Fork here” was pressed, once; these rerun the page. ``together``:
     the runs are branches of one, and are shown from where they part. ``linked``: the address holds where the film was
     halted, its timeline, layer and arrangement (the keys of ``LINKED``). ``titles``: what the runs are called here.

@@ -65,6 +65,27 @@ def pick(page: Page, box: Locator, option: str) -> None:
     settled(page)
 
 
+def guess(page: Page, question: int, of: int, key: str) -> None:
+    """Answer a question of the quiz with a key, and read what it was; its answer must not stand there before."""
+    expect(page.get_by_text(f"Question {question} of {of}")).to_be_visible(timeout=60_000)
+    told = page.get_by_text("It stands for")
+    expect(told).to_have_count(0)  # that of the question before goes with the page's next run
+    struck(page, key, told)
+
+
+def struck(page: Page, key: str, then: Locator) -> None:
+    """Strike a key that does something once. Buttons listen for their keys only a moment after they are seen."""
+    for left in (3, 2, 1, 0):
+        settled(page)
+        page.keyboard.press(key)
+        try:
+            expect(then).to_be_visible(timeout=20_000 if left == 0 else 5_000)
+            return
+        except AssertionError:
+            if left == 0:
+                raise
+
+
 def until(what: Callable[[], Any], seconds: float = 30.0, why: str = "") -> Any:
     """The first truthy answer of ``what``, asked ten times a second."""
     deadline = time.monotonic() + seconds

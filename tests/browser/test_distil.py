@@ -2,13 +2,16 @@
 
 import json
 import re
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from engine.probes.desk import Answer, Desk, write_json
+from engine.probes.distilling.specs import FeatureMapSpec
 from engine.runs.store import Store
-from tests.browser.helpers import Server, go, seed_run, until
+from tests.browser.helpers import DIGITS, Server, go, seed_run, until
 
 LONG = {"v": 1, "d": "digits", "m": "dm", "ipc": 1, "min": 3, "st": 0}  # nobody waits for its end
 
@@ -114,6 +117,24 @@ def test_the_timeline_goes_back_through_what_has_happened(page: Page, server: Se
     until(lambda: grey(page) == 50, 10, "the second frame is drawn")
     page.get_by_role("button", name="One frame on").click()
     until(lambda: grey(page) == 100, 10, "the third frame is drawn")
+
+
+def test_the_map_goes_where_the_film_is_brought_to_rest(page: Page, server: Server) -> None:
+    run, desk, steps = seed_run(server.home, "distill", method="dm", frames=5), Desk(server.home), range(0, 50, 10)
+    spots = [{"kind": "real", "class": c, "image": i, "step": 0, "x": i, "y": 1.0} for i, c in enumerate(DIGITS)]
+    spots += [{**spot, "kind": "synthetic", "step": step, "y": step} for spot in spots for step in steps]
+    facts = {"classes": DIGITS, "network": "a random ConvNet", "share": 0.5}
+    folder = desk.root / desk.ask("feature-map", FeatureMapSpec(run=run))
+    write_json(folder / "answer.json", asdict(Answer({"points": spots}, facts)))
+    go(page, server, "/distil", run=run, map="true")
+    beside = page.get_by_text("synthetic ones at step")
+    expect(beside).to_contain_text("at step 40,")
+    page.get_by_label("Distillation step").press("Home")
+    expect(beside).to_contain_text("at step 0,")
+    page.get_by_role("button", name="One frame on").click()
+    expect(beside).to_contain_text("at step 10,")
+    page.get_by_label("Distillation step").fill("1000")
+    expect(beside).to_contain_text("at step 40,")
 
 
 def test_a_link_holds_where_the_film_is_and_what_is_shown(page: Page, server: Server) -> None:

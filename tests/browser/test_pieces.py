@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from engine.runs.store import Store
-from tests.browser.helpers import Server, go, overflow, publish_average, settled, until
+from tests.browser.helpers import Server, go, guess, overflow, publish_average, settled, struck, until
 from tests.browser.test_accessibility import violations
 
 
@@ -122,17 +122,13 @@ def test_an_edited_set_is_one_like_any_other(page: Page, server: Server, digits:
 def test_a_quiz_is_played_with_the_keyboard(page: Page, server: Server, digits: str) -> None:
     go(page, server, "/pieces", section="quiz", run=digits, q=3)
     for question in range(1, 4):
-        expect(page.get_by_text(f"Question {question} of 3")).to_be_visible(timeout=60_000)
-        picture = page.get_by_role("img", name=f"Question {question}: an image whose class is to be guessed")
-        expect(picture).to_be_visible()
-        assert "stands for" not in page.locator("main, [data-testid=stMain]").first.inner_text()
-        settled(page)  # the keys are those of buttons that come last
-        page.keyboard.press("7")
-        expect(page.get_by_text("It stands for")).to_be_visible(timeout=30_000)
+        guess(page, question, 3, "7")
+        name = f"Question {question}: an image whose class is to be guessed"
+        expect(page.get_by_role("img", name=name)).to_be_visible()
         if question == 1:
             accessible(page)
-        settled(page)
-        page.keyboard.press("Enter")
+        after = page.get_by_text(f"Question {question + 1} of 3" if question < 3 else "Everybody so far")
+        struck(page, "Enter", after)
     expect(page.get_by_test_id("stMetric").filter(has_text="You")).to_contain_text("of 3", timeout=30_000)
     expect(page.get_by_text(re.compile("1 person, 3 answers"))).to_be_visible()
     expect(page.locator(".st-key-quiz_confusion .plot-container")).to_be_visible()

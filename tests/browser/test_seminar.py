@@ -9,7 +9,7 @@ from engine import seminar
 from engine.runs.store import Store
 from engine.spec import build_spec
 from tests.browser.conftest import HARMLESS, serving
-from tests.browser.helpers import Server, go, publish_average, seed_run, settled, until
+from tests.browser.helpers import Server, go, guess, publish_average, seed_run, settled, struck, until
 
 KEY = "a-key-for-tests"
 
@@ -155,12 +155,9 @@ def test_the_presenter_sees_what_everybody_answered_in_a_quiz(windows, room: Ser
     expect(presenter.get_by_text("Question 1 of 3")).to_be_visible(timeout=90_000)
     go(viewer, room)  # and is led there
     for question in (1, 2, 3):
-        expect(viewer.get_by_text(f"Question {question} of 3")).to_be_visible(timeout=60_000)
-        settled(viewer)
-        viewer.keyboard.press("7")
-        expect(viewer.get_by_text("It stands for")).to_be_visible()
-        settled(viewer)
-        viewer.keyboard.press("Enter")
+        guess(viewer, question, 3, "7")
+        after = viewer.get_by_text(f"Question {question + 1} of 3" if question < 3 else "Everybody so far")
+        struck(viewer, "Enter", after)
     expect(viewer.get_by_text("1 person, 3 answers")).to_be_visible(timeout=30_000)
     expect(presenter.get_by_text("Question 1 of 3")).to_be_visible()
     presenter.get_by_text("Show what everybody answered").click()
