@@ -466,7 +466,8 @@ class Player {
   rest() {
     this.write();
     const step = this.step();
-    if (!this.data.report || !this.started || this.playing || step === this.rested) return;
+    const known = this.rested ?? this.reels[0].frames.at(-1)?.step; // pages begin at the end
+    if (!this.data.report || !this.started || this.playing || step === known) return;
     this.rested = step;
     this.onStep(step);
   }
@@ -578,7 +579,6 @@ class Player {
     if (this.following && times.length && !this.playing) this.time = times.at(-1);
     if (!this.started && times.length > 1 && this.reels.every((r) => r.layout)) {
       this.started = true;
-      this.rested ??= this.step(); // pages begin there, too
       if (this.data.linked) this.arrive();
       this.remember();
       if (!this.data.autoplay && !this.data.still) this.report(false);

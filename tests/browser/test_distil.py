@@ -129,6 +129,7 @@ def test_the_map_goes_where_the_film_is_brought_to_rest(page: Page, server: Serv
     go(page, server, "/distil", run=run, map="true")
     beside = page.get_by_text("synthetic ones at step")
     expect(beside).to_contain_text("at step 40,")
+    expect(page.get_by_role("img", name="step 40")).to_be_visible()
     page.get_by_label("Distillation step").press("Home")
     expect(beside).to_contain_text("at step 0,")
     page.get_by_role("button", name="One frame on").click()
