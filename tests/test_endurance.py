@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from engine.runs.validate import check
 from tests.benchmarks import audience, kills
 
 pytestmark = pytest.mark.slow
@@ -14,6 +15,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def elsewhere(home, monkeypatch):
     monkeypatch.delenv("LIMBECK_DATA", raising=False)
+
+
+@pytest.mark.parametrize("method", kills.RUNS)
+def test_no_run_to_be_killed_is_refused_before(method):
+    check(kills.spec_of(method, 0, 1.0))
 
 
 def test_killed_workers_and_a_killed_server_cost_a_run_nothing():

@@ -48,7 +48,15 @@ RUNS: dict[str, dict[str, Any]] = {  # each takes some seconds
     "dm": {"steps": 900, "bank_size": 4, "lr_img": 0.5},
     "dc": {"steps": 150, "bank_size": 4},
     "frepo": {"steps": 300, "ipc": 2, "lr_img": 0.01},
-    "dd": {"steps": 120, "network": "mlp", "distill_steps": 2, "distill_epochs": 1, "lr_step": 0.1, "lr_img": 0.05},
+    "dd": {
+        "steps": 120,
+        "ipc": 2,
+        "network": "mlp",
+        "distill_steps": 2,
+        "distill_epochs": 1,
+        "lr_step": 0.1,
+        "lr_img": 0.05,
+    },
     "mtt": {"steps": 120, "syn_steps": 4, "experts": 2, "step_size": 0.1, "lr_img": 300.0},
 }
 MOST = 6  # kills that one run has to bear
