@@ -75,7 +75,7 @@ def feature_map(run: Run, step: int | None) -> None:
     if found is None:
         return
     points, facts = found.table("points"), found.answer.facts
-    steps = sorted(points.loc[points["kind"] == "synthetic", "step"].unique())
+    steps = sorted(points.loc[points["kind"] == "synthetic", "step"].astype(int).unique())
     now = max((s for s in steps if step is None or s <= step), default=steps[0])
     figure(
         chart(points, facts["classes"], now, is_dark()), "feature_map",

@@ -121,7 +121,7 @@ def test_the_timeline_goes_back_through_what_has_happened(page: Page, server: Se
 
 def test_the_map_goes_where_the_film_is_brought_to_rest(page: Page, server: Server) -> None:
     run, desk, steps = seed_run(server.home, "distill", method="dm", frames=5), Desk(server.home), range(0, 50, 10)
-    spots = [{"kind": "real", "class": c, "image": i, "step": 0, "x": i, "y": 1.0} for i, c in enumerate(DIGITS)]
+    spots = [{"kind": "real", "class": c, "image": i, "step": None, "x": i, "y": 1.0} for i, c in enumerate(DIGITS)]
     spots += [{**spot, "kind": "synthetic", "step": step, "y": step} for spot in spots for step in steps]
     facts = {"classes": DIGITS, "network": "a random ConvNet", "share": 0.5}
     folder = desk.root / desk.ask("feature-map", FeatureMapSpec(run=run))

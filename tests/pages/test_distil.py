@@ -279,10 +279,10 @@ def test_recent_runs_open(store):
 
 
 def test_the_map_of_feature_space_is_drawn_of_what_the_probe_answered(store):
-    run, desk = a_run(store), Desk(store.home)
-    spots = [{"kind": "real", "class": c, "image": i, "step": 0, "x": i, "y": 1.0} for i, c in enumerate("0123456789")]
+    run, desk, digits = a_run(store), Desk(store.home), list("0123456789")
+    spots = [{"kind": "real", "class": c, "image": i, "step": None, "x": i, "y": 1.0} for i, c in enumerate(digits)]
     spots += [{**spot, "kind": "synthetic", "step": step, "y": step} for spot in spots[:10] for step in (0, 10)]
-    facts = {"classes": list("0123456789"), "network": "a random ConvNet", "share": 0.5}
+    facts = {"classes": digits, "network": "a random ConvNet", "share": 0.5}
     folder = desk.root / desk.ask("feature-map", FeatureMapSpec(run=run))
     write_json(folder / "answer.json", asdict(Answer({"points": spots}, facts)))
     at = opened(run=run)
