@@ -208,6 +208,7 @@ PRESETS: dict[str, Preset] = {
                 "refresh": 1,
                 "cosine": True,
             },
+            Expectation(0.578, None, "DSA", 10, 21, AMX),
         ),
         Preset(
             "mnist-dm-10",

@@ -35,10 +35,13 @@ class Film:
 
     def __init__(self, store: Store, id: str, state: dict[str, Any] | None = None):
         self.store, self.id = store, id
-        there = set(store.frames(id)) if state else set()
         self.shots: list[list[int]] = []  # [number, step], ascending
         if state:
+            there, told = set(store.frames(id)), {e.step for e in store.events(id, kinds=("frame",), limit=100_000)}
             self.shots = [[number, step] for number, step in state["shots"] if step in there]
+            # Who was killed while filming left a frame without its event, or the other way round, or both of a step
+            # that the state does not know of, and that would be told a second time.
+            store.drop_frames(id, (there | told) - {step for _, step in self.shots})
         self.stride: int = state["stride"] if state else 1
         self.places: list[int] | None = list(state["places"]) if state else None  # class column of each image
         self.rows = self.columns = self.every = 0

@@ -1,5 +1,6 @@
 """Frames: what is where in them, that they are lossless, and how many are kept."""
 
+import copy
 import io
 
 import numpy as np
@@ -62,6 +63,22 @@ def test_an_image_keeps_its_place_when_its_learned_label_changes(store):
     resumed.layout(changed, "cpu")
     assert (resumed.grid(changed) == film.grid(changed)).all()
     assert len(store.events(id, kinds=("layout",))) == 1
+
+
+def test_a_film_cut_off_while_filming_goes_on_without_holes_and_tells_each_frame_once(store):
+    id = store.submit("distill", build_spec())
+    film, synthetic = Film(store, id), make([0, 1, 2])
+    film.layout(synthetic, "cpu")
+    for step in (0, 10):
+        film.shoot(synthetic, step, 0.0)
+    saved = copy.deepcopy(film.state())
+    film.shoot(synthetic, 20, 0.0)  # and killed before the checkpoint that knows of it
+    store.write_frame(id, 15, encode(film.grid(synthetic)))  # killed before its event
+    store.frame_path(id, 10).unlink()  # killed before its event went, too
+    resumed = Film(store, id, saved)
+    resumed.layout(synthetic, "cpu")
+    resumed.shoot(synthetic, 20, 0.0)
+    assert [e.step for e in store.events(id, kinds=("frame",))] == store.frames(id) == [0, 20]
 
 
 @pytest.mark.parametrize("shots", (1, 250, 299, 301, 2000))
