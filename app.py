@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import signal
 import sqlite3
@@ -51,6 +52,7 @@ BESIDE = (
     "Another Limbeck works on this folder of runs, too: both show the same runs and take turns at what is queued, each "
     "with a worker of its own"
 )
+TIDY_EVERY = 15.0  # seconds
 STREAMED = ("layout", "frame", "metric", "status")
 exporting = threading.BoundedSemaphore(2)
 
@@ -283,6 +285,7 @@ class OwnPictures:
 async def lifespan(_: Any) -> AsyncIterator[None]:
     """The gallery's runs, and one warm worker for as long as the server lives."""
     _end_streams_on_signals()
+    threading.Thread(target=_tidy, name="limbeck-tidy", daemon=True).start()
     starting = threading.Thread(target=_start, name="limbeck-start", daemon=True)
     starting.start()
     await run_in_threadpool(starting.join, 2)
@@ -312,6 +315,14 @@ def _start() -> None:
             if told != (told := str(error) if isinstance(error, Refused) else outside(error) or repr(error)):
                 print(told, file=sys.stderr, flush=True)
         closing.wait(2)
+
+
+def _tidy() -> None:
+    """Collect garbage now and then, where there may be any, instead of after every script as Streamlit would."""
+    young = 0
+    while not closing.wait(TIDY_EVERY):
+        if young != (young := gc.get_stats()[1]["collections"]):
+            gc.collect()
 
 
 def _end_streams_on_signals() -> None:
