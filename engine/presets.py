@@ -373,7 +373,7 @@ PRESETS: dict[str, Preset] = {
                 "expert_epochs": 1,
                 "expert_rate": 0.02,
             },
-            Expectation(0.424, 0.003, "MTT", 45, 1.4, AMX),
+            Expectation(0.424, 0.003, "MTT", 45, 0.6, AMX),
         ),
     )
 }

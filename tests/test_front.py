@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -222,3 +226,29 @@ def test_a_room_that_asks_at_once_is_told_to_come_back(client, run, monkeypatch)
     assert client.get(f"/api/runs/{run}/exports/sheet").status_code == 200
     assert client.get(f"/api/runs/{run}/exports/npz").status_code == 404
     assert client.get(f"/api/runs/{run}/exports/sheet").status_code == 200, "a refusal does not keep the place"
+
+
+def test_the_server_forgets_what_scripts_leave_behind(monkeypatch):
+    import app
+
+    class Left:
+        pass
+
+    monkeypatch.setattr(app, "closing", threading.Event())
+    monkeypatch.setattr(app, "TIDY_EVERY", 0.05)
+    left = Left()
+    left.itself, seen = left, weakref.ref(left)
+    gc.disable()  # what Python does by itself
+    try:
+        thread = threading.Thread(target=app._tidy, daemon=True)
+        thread.start()
+        gc.collect(1)  # as happens where scripts run
+        del left
+        deadline = time.monotonic() + 10
+        while seen() is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert seen() is None
+    finally:
+        gc.enable()
+        app.closing.set()
+        thread.join()
