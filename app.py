@@ -5,10 +5,8 @@ Streamlit's server imports this file once for ``app``, and executes it once more
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
-import json
 import signal
 import sqlite3
 import sys
@@ -39,12 +37,12 @@ from engine.errors import Refused
 from engine.exports import EXPORTS, export
 from engine.faults import LOG, hindrance, outside, record
 from engine.probes.desk import Desk
-from engine.runs.store import FINISHED, Event
-from pages.components import address, hiding, roles, room, tour
+from engine.runs.store import FINISHED
+from pages.components import address, feed, hiding, roles, room, tour
 from pages.components.form import KEYS
 from pages.components.pieces import is_big
 from pages.components.room import closing
-from pages.components.shared import answerer, executor, film, listening, pace, store
+from pages.components.shared import answerer, executor, film, store
 
 ASSETS = Path(__file__).parent / "assets"
 OWN = "img-src 'self' data: blob:; media-src 'self' data: blob:; object-src 'none'; base-uri 'self'"
@@ -52,9 +50,11 @@ BESIDE = (
     "Another Limbeck works on this folder of runs, too: both show the same runs and take turns at what is queued, each "
     "with a worker of its own"
 )
+FOR_EVER = "public, max-age=31536000, immutable"
+SEEN, SMALL = 64, 200_000  # frames kept in memory, and the size in bytes up to which one is
 TIDY_EVERY = 15.0  # seconds
-STREAMED = ("layout", "frame", "metric", "status")
 exporting = threading.BoundedSemaphore(2)
+_seen: dict[tuple[str, str], bytes] = {}  # frames that were asked for last, by path and query
 
 
 # ---- pages ----------------------------------------------------------------------------------------------------------
@@ -128,13 +128,26 @@ def failed(error: Exception) -> bool:
 # ---- routes: read only, and only below a run's folder (the store checks ids and steps); room.py has two more ---------
 
 
-def frame(request: Request) -> Response:
+async def frame(request: Request) -> Response:
     """One frame of a run. It never changes under one URL: a frame made anew has another event id in its query."""
-    step = request.path_params["step"]
-    path = store().frame_path(request.path_params["run"], int(step)) if step.isdecimal() and len(step) < 10 else None
-    if path is None:
-        return PlainTextResponse("There is no such frame.", 404)
-    return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "public, max-age=31536000, immutable"})
+    url = request.url.path, request.url.query
+    content = _seen.get(url)
+    if content is None:
+        content = await run_in_threadpool(_frame, **request.path_params)
+        if content is None:
+            return PlainTextResponse("There is no such frame.", 404)
+        if request.url.query and len(content) <= SMALL:  # a room asks for the latest frame all at once
+            _seen[url] = content
+            while len(_seen) > SEEN:
+                del _seen[next(iter(_seen))]
+    return Response(content, media_type="image/webp", headers={"Cache-Control": FOR_EVER})
+
+
+def _frame(run: str, step: str) -> bytes | None:
+    path = store().frame_path(run, int(step)) if step.isdecimal() and len(step) < 10 else None
+    with contextlib.suppress(FileNotFoundError):  # its run was deleted meanwhile
+        return path.read_bytes() if path else None
+    return None
 
 
 def frames(request: Request) -> Response:
@@ -152,7 +165,7 @@ def moment(request: Request) -> Response:
     known = next((e.data for e in reversed(found) if str(e.step) == step), None)
     if known is None:
         return PlainTextResponse("There is no such frame.", 404)
-    return JSONResponse(known, headers={"Cache-Control": "public, max-age=31536000, immutable"})
+    return JSONResponse(known, headers={"Cache-Control": FOR_EVER})
 
 
 def beside(request: Request) -> Response:
@@ -160,7 +173,7 @@ def beside(request: Request) -> Response:
     path = store().beside(request.path_params["run"], request.path_params["name"])
     if path is None:
         return PlainTextResponse("There is no such file.", 404)
-    return FileResponse(path, headers={"Cache-Control": "public, max-age=31536000, immutable"})
+    return FileResponse(path, headers={"Cache-Control": FOR_EVER})
 
 
 def result(request: Request) -> Response:
@@ -195,7 +208,7 @@ def probe_file(request: Request) -> Response:
     path = Desk().file(request.path_params["digest"], request.path_params["name"])
     if path is None:
         return PlainTextResponse("There is no such file.", 404)
-    return FileResponse(path, headers={"Cache-Control": "public, max-age=31536000, immutable"})
+    return FileResponse(path, headers={"Cache-Control": FOR_EVER})
 
 
 async def events(request: Request) -> Response:
@@ -207,38 +220,11 @@ async def events(request: Request) -> Response:
     known = await run_in_threadpool(store().run, run)
     if known is None:
         return PlainTextResponse("There is no such run.", 404)
-    rows = await run_in_threadpool(store().events, run, int(since), STREAMED)
-    if not rows and known.status in FINISHED:
+    if known.status in FINISHED and not await feed.read(run, int(since)):
         return Response(status_code=204)  # tells an EventSource not to come back
 
-    async def stream() -> AsyncIterator[str]:
-        cursor, quiet, found = int(since), 0.0, rows
-        listening[run] += 1
-        try:
-            yield "retry: 1000\n\n"
-            while not closing.is_set() and not await request.is_disconnected():
-                pause = 0.25 * pace(run)
-                quiet = 0.0 if found else quiet + pause
-                if found:
-                    cursor = found[-1].id
-                    yield "".join(map(_message, found))
-                elif quiet >= 10:
-                    quiet = 0.0
-                    yield ": keep-alive\n\n"
-                await asyncio.sleep(pause)
-                found = await run_in_threadpool(store().events, run, cursor, STREAMED)
-        finally:
-            listening[run] -= 1
-            if not listening[run]:
-                del listening[run]
-
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
-
-
-def _message(event: Event) -> str:
-    data = json.dumps({"step": event.step, **event.data}, separators=(",", ":"))
-    return f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n"
+    return StreamingResponse(feed.stream(request, run, int(since)), media_type="text/event-stream", headers=headers)
 
 
 async def broken(request: Request, error: Exception) -> Response:

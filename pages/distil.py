@@ -26,7 +26,7 @@ from pages.components.leading import leads
 from pages.components.pieces import is_dark, take
 from pages.components.player import player
 from pages.components.recent import recent_runs
-from pages.components.shared import dataset_title, executor, pace, store
+from pages.components.shared import dataset_title, executor, history, pace, store
 
 # The picture fills the first screen less the navigation and whatever stands at the lower edge.
 HEIGHT = "calc(100dvh - 5.4rem - var(--limbeck-bar, 0px) - var(--tour-room, 0px))"
@@ -279,7 +279,7 @@ def panel(run_id: str, drawn_as: tuple[str, bool], every: int) -> None:
     if every and not every / 4 < pace(run_id) <= every:  # many have come, or gone
         st.rerun()
     refusal()
-    events = charts.history(store(), run.id)
+    events = history(store(), run.id)[1]
     status(run, events)
     hidden = guess.hides(run.id)
     if run.status not in ACTIVE:

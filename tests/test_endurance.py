@@ -35,5 +35,6 @@ def test_some_who_watch_a_run_are_answered_and_none_is_lost():
     with ThreadPoolExecutor(1) as own:  # a browser that was driven from this thread has left a loop in it
         found = own.submit(audience.measure, audience.arguments(arguments)).result()
     assert found["lost"] == found["streams_broken"] == 0, found["lost_why"]
+    assert found["strayed"] == [] and found["parts"] > 10
     assert found["clicks"] >= 5 and found["p95"] < 20  # seconds, on a machine that tests beside it
     assert found["frames_fetched"] >= 5 and max(size for _, size in found["memory"]) < 600

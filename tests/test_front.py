@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import io
 import json
@@ -114,6 +115,16 @@ def test_a_frame_is_the_file_and_may_be_kept_for_ever(client, run, home):
     assert answer.content == (home / "runs" / run / "frames" / "000005.webp").read_bytes()
 
 
+def test_a_frame_that_was_made_anew_is_shown_and_that_of_a_deleted_run_is_not_read(client, run, home):
+    frame = f"/api/runs/{run}/frames/5.webp"
+    first = client.get(frame).content
+    assert client.get(f"{frame}?e=7").content == client.get(f"{frame}?e=7").content == first
+    Store(home).write_frame(run, 5, b"another")
+    assert client.get(frame).content == client.get(f"{frame}?e=8").content == b"another"
+    Store(home).delete(run)
+    assert client.get(frame).status_code == client.get(f"{frame}?e=9").status_code == 404
+
+
 def test_what_is_known_of_a_moment_and_what_stands_beside_a_film(client, run):
     from pages.components.shared import store
 
@@ -174,7 +185,13 @@ def test_events_come_after_the_one_named(client, run, home):
 def test_the_event_stream_tells_steps_losses_and_the_end(client, run, monkeypatch):
     import app
 
-    monkeypatch.setattr(app.asyncio, "sleep", _end_after_first_round(app))
+    sleep = asyncio.sleep
+
+    async def end_after_first_round(_: float) -> None:
+        await sleep(0.2)
+        app.closing.set()
+
+    monkeypatch.setattr(asyncio, "sleep", end_after_first_round)
     with client.stream("GET", f"/api/runs/{run}/events?since=0") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         text = "".join(answer.iter_text())
@@ -187,11 +204,49 @@ def test_the_event_stream_tells_steps_losses_and_the_end(client, run, monkeypatc
     assert json.loads(blocks[-1]["data"])["status"] == "done"
 
 
-def _end_after_first_round(app):
-    async def sleep(_: float) -> None:
-        app.closing.set()
+def test_a_room_hears_all_that_happens_from_one_reading(run, home, monkeypatch):
+    import app
+    from pages.components import feed
 
-    return sleep
+    class Listener:
+        async def is_disconnected(self) -> bool:
+            return False
+
+    looks = []
+    read = feed.read
+
+    async def counted(run: str, since: int) -> feed.News:
+        looks.append(since)
+        return await read(run, since)
+
+    async def listen(since: int, until: int) -> list[int]:
+        heard: list[int] = []
+        async for text in feed.stream(Listener(), run, since):
+            heard += [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
+            if until in heard:
+                return heard
+        return heard
+
+    async def room() -> list[list[int]]:
+        ids = [e.id for e in own.events(run)]
+        last = ids[-1] + 3
+        first = [asyncio.create_task(listen(ids[-1], last)) for _ in range(20)]
+        await asyncio.sleep(0.4)
+        own.append(run, [("metric", 6, {"loss": 1.0}), ("frame", 6, {})])
+        late = asyncio.create_task(listen(ids[1], last))  # misses what came before, and has heard of some
+        await asyncio.sleep(1.2)
+        own.append(run, [("metric", 7, {"loss": 0.9})])
+        return [ids, *await asyncio.wait_for(asyncio.gather(*first, late), 30)]
+
+    own = Store(home)
+    monkeypatch.setattr(feed, "read", counted)
+    app.closing.clear()
+    ids, *heard = asyncio.run(room())
+    new = [ids[-1] + 1, ids[-1] + 2, ids[-1] + 3]
+    assert heard[:20] == [new] * 20
+    assert heard[20] == [*ids[2:], *new], "each event once, in order"
+    assert len(looks) < 21 + 30, "one reading for each of them, and then for all together"
+    assert not feed._feeds and not feed.listening, "nobody listens any more"
 
 
 def test_a_result_downloads_as_one_zip(client, run, home):

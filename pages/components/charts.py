@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from engine.runs.store import Event, Store
+from engine.runs.store import Event
 from pages.components.marks import MARKS
 from pages.components.pieces import is_big
 
-CURVES = ("metric", "accuracy", "reference", "status", "evaluation", "layout")
 GRID = {"left": 2, "right": 18, "top": 8, "bottom": 6, "containLabel": True}
 POINTS = 400  # of a loss curve that are drawn
-KEPT = 8  # runs whose events are kept in memory
-
-_kept: OrderedDict[tuple[Path, str], tuple[int, dict[str, list[Event]]]] = OrderedDict()  # cursor and events
-_reading = threading.Lock()
-
-
-def history(where: Store, run: str) -> dict[str, list[Event]]:
-    """The events of a run's curves by kind. Each look reads only what is new.
-
-    They are kept once for all who look at the run, and of the runs looked at last only: a room full of people would
-    fill the server's memory otherwise.
-    """
-    key = (where.home, run)
-    with _reading:
-        cursor, kept = _kept.pop(key) if key in _kept else (0, {kind: [] for kind in CURVES})
-        new = where.events(run, since=cursor, kinds=CURVES, limit=100_000)
-        if cursor and any(e.kind == "status" for e in new):  # it may have gone back to a checkpoint
-            kept = {kind: [] for kind in CURVES}
-            new = where.events(run, kinds=CURVES, limit=100_000)
-        for event in new:
-            kept[event.kind].append(event)
-        _kept[key] = (new[-1].id if new else cursor, kept)
-        while len(_kept) > KEPT:
-            _kept.popitem(last=False)
-    return kept
 
 
 def thin(points: Sequence[Any], most: int = POINTS) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import math
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,19 @@ from engine import cluster
 from engine.home import limbeck_home
 from engine.probes.desk import Desk
 from engine.runs.executor import LocalExecutor
-from engine.runs.store import BESIDE, Store
+from engine.runs.store import BESIDE, Event, Store
 from engine.words import dataset_title
 from pages.components import roles
 
-__all__ = ["answerer", "dataset_title", "desk", "executor", "film", "listening", "pace", "store"]
+__all__ = ["answerer", "dataset_title", "desk", "executor", "film", "history", "listening", "pace", "store"]
 
+TOLD = ("metric", "accuracy", "reference", "status", "evaluation", "layout", "frame")  # kinds of events
+KEPT = 8  # runs whose events are kept in memory
 WATCHERS = 12  # of a run that are told of everything at once
 listening: Counter[str] = Counter()  # open event streams, by run
 _starting = threading.Lock()
+_kept: OrderedDict[tuple[Path, str], tuple[int, dict[str, list[Event]]]] = OrderedDict()
+_reading = threading.Lock()
 
 
 @cache
@@ -76,6 +80,28 @@ def pace(run: str) -> int:
     return 2 ** max(0, round(math.log2(max(listening[run], 1) / WATCHERS)))
 
 
+def history(where: Store, run: str) -> tuple[int, dict[str, list[Event]]]:
+    """The id of the last of a run's events, and the events by kind, oldest first. Each look reads only what is new.
+
+    They are kept once for all who look at the run, and of the runs looked at last only: a room full of people would
+    fill the server's memory otherwise. The lists may grow while they are read.
+    """
+    key = (where.home, run)
+    with _reading:
+        cursor, kept = _kept.pop(key) if key in _kept else (0, {kind: [] for kind in TOLD})
+        new = where.events(run, since=cursor, kinds=TOLD, limit=100_000)
+        if cursor and any(e.kind == "status" for e in new):  # it may have gone back to a checkpoint
+            kept = {kind: [] for kind in TOLD}
+            new = where.events(run, kinds=TOLD, limit=100_000)
+        for event in new:
+            kept[event.kind].append(event)
+        cursor = new[-1].id if new else cursor
+        _kept[key] = (cursor, kept)
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+    return cursor, kept
+
+
 def film(where: Store, run: str) -> dict[str, Any] | None:
     """All that a player needs of a run, as JSON; None when there is no such run.
 
@@ -86,13 +112,13 @@ def film(where: Store, run: str) -> dict[str, Any] | None:
     known = where.run(run)
     if known is None:
         return None
-    events = where.events(run, kinds=("layout", "frame", "metric", "status"), limit=100_000)
+    cursor, events = history(where, run)
     there = set(where.frames(run))
-    metrics = [e for e in events if e.kind == "metric"]
+    metrics = events["metric"]
     steps = [e.step for e in metrics]
     latest: dict[int, list[Any]] = {}
-    for event in events:
-        if event.kind == "frame" and event.step in there:
+    for event in events["frame"]:
+        if event.step in there:
             at = bisect.bisect_right(steps, event.step)
             loss = metrics[at - 1].data.get("loss") if at else None
             known_of = event.data
@@ -102,9 +128,9 @@ def film(where: Store, run: str) -> dict[str, Any] | None:
         "title": known.title,
         "status": known.status,
         "message": known.message,
-        "layout": next((e.data for e in reversed(events) if e.kind == "layout"), None),
+        "layout": events["layout"][-1].data if events["layout"] else None,
         "frames": [latest[step] for step in sorted(latest)],
         "beside": {name: str(path.stat().st_mtime_ns) for name in BESIDE if (path := where.beside(run, name))},
         "metric": {"step": metrics[-1].step, **metrics[-1].data} if metrics else None,
-        "cursor": events[-1].id if events else 0,
+        "cursor": cursor,
     }

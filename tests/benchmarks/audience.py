@@ -48,6 +48,7 @@ from tests.benchmarks.page import serve  # noqa: E402
 
 LIMITS = {"lost": 0, "p95": 1.0, "slowed": 0.20, "memory": 600.0, "growth": 20.0}
 SETTLED = 60.0  # seconds after which the server's memory shall not grow any more
+PAGE = "distil"
 PATIENCE = 60.0  # seconds after which an answer is given up
 
 
@@ -61,7 +62,9 @@ class Told:
     broken: int = 0  # event streams that ended while their run was going
     events: int = 0
     frames: int = 0
+    parts: int = 0  # parts of a page that its timers ran again
     late: list[float] = field(default_factory=list)  # seconds from a frame's event to its picture
+    strayed: set[str] = field(default_factory=set)  # pages that were shown instead of that of the run
 
 
 # ---- a browser's side of HTTP ---------------------------------------------------------------------------------------
@@ -156,10 +159,14 @@ class Session:
         message.ParseFromString(raw)
         kind = message.WhichOneof("type")
         if kind == "new_session":
-            self.page = message.new_session.page_script_hash
             if not message.metadata.run.fragment_ids:  # the whole page is drawn anew
                 for name in list(self.timers):
                     self.stop(name)
+        elif kind == "navigation":
+            self.page = message.navigation.page_script_hash
+            shown = next(page for page in message.navigation.app_pages if page.page_script_hash == self.page)
+            if shown.url_pathname != PAGE:
+                self.told.strayed.add(shown.url_pathname or "the first page")
         elif kind == "page_info_changed":
             self.query = message.page_info_changed.query_string
         elif kind == "auto_rerun":
@@ -183,6 +190,7 @@ class Session:
         """A part of the page that is run again by a timer."""
         while True:
             await asyncio.sleep(interval)
+            self.told.parts += 1
             await self.rerun(fragment=fragment)
 
     async def rerun(self, fragment: str = "") -> None:
@@ -190,7 +198,7 @@ class Session:
         asked = message.rerun_script
         asked.query_string, asked.page_script_hash = self.query, self.page
         if not self.page:
-            asked.page_name = "distil"
+            asked.page_name = PAGE
         if fragment:
             asked.fragment_id, asked.is_auto_rerun = fragment, True
         await self.socket.send(message.SerializeToString())
@@ -424,6 +432,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "frames_fetched": watched["frames"],
         "frame_p95": _at(sorted(told.late), 0.95),
         "events": told.events,
+        "parts": told.parts,
+        "strayed": sorted(told.strayed),
         "run_metrics": metrics,
         "rate_alone": [before, after],
         "rate_watched": watched["rate"],
@@ -445,6 +455,7 @@ def report(found: dict[str, Any]) -> tuple[str, bool]:
     most = max(size for _, size in found["memory"])
     kept = {
         "no session lost": found["lost"] <= LIMITS["lost"],
+        f"every click shows the page of a run {found['strayed'] or ''}": not found["strayed"],
         "95 % of the answers within a second": found["p95"] <= LIMITS["p95"],
         "the run slowed by a fifth at most": found["slowed"] <= LIMITS["slowed"],
         "600 MB at most": most <= LIMITS["memory"],
@@ -456,7 +467,8 @@ def report(found: dict[str, Any]) -> tuple[str, bool]:
         f"{found['date']}, {found['machine']}: {found['sessions']} sessions watched a run for {found['seconds']:g} s.",
         f"answers   {found['clicks']} clicks: median {found['p50']:.2f} s, 95 % within {found['p95']:.2f} s, "
         f"the slowest {found['max']:.2f} s; 95 % of the first pages within {found['first_page_p95']:.2f} s",
-        f"sessions  {found['lost']} lost {found['lost_why'] or ''}, {found['streams_broken']} event streams broken",
+        f"sessions  {found['lost']} lost {found['lost_why'] or ''}, {found['streams_broken']} event streams broken, "
+        f"{found['parts']} parts of pages drawn again by their timers",
         f"pictures  {frames:.2f} a second for each, 95 % within {1000 * found['frame_p95']:.0f} ms of their event",
         f"run       {before:.1f} and {after:.1f} steps/s alone, {found['rate_watched']:.1f} watched: slowed by "
         f"{found['slowed']:.0%}",
