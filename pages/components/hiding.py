@@ -44,7 +44,10 @@ def panel() -> None:
     """Make a link to what is on the page, without the controls that are ticked."""
     if not roles.presenter() or address.kept("hide"):
         return
-    with st.expander("Link for a class", icon=":material/link:"):
+    unfolded = st.expander("Link for a class", icon=":material/link:", key="hiding", on_change="rerun")
+    if not unfolded.open:  # a dozen boxes that hardly anybody wants, in every drawing of the page
+        return
+    with unfolded:
         st.caption(
             "Opens what this page shows, without the controls that are ticked; the settings stay as they are now. For "
             "teaching, not for security: the address can be edited."

@@ -58,6 +58,9 @@ def test_what_is_hidden_stays_so_on_other_pages(home):
 
 def test_the_panel_makes_the_link(home):
     at = opened(v="1", d="digits", m="dm", ipc="7")
+    assert not at.checkbox, "folded"
+    at.session_state.hiding = True
+    at.run()
     at.checkbox(key="hide_recent").check().run()
     at.checkbox(key="hide_seed").check().run()
     assert not at.exception
