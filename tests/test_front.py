@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -205,7 +206,6 @@ def test_the_event_stream_tells_steps_losses_and_the_end(client, run, monkeypatc
 
 
 def test_a_room_hears_all_that_happens_from_one_reading(run, home, monkeypatch):
-    import app
     from pages.components import feed
 
     class Listener:
@@ -240,8 +240,9 @@ def test_a_room_hears_all_that_happens_from_one_reading(run, home, monkeypatch):
 
     own = Store(home)
     monkeypatch.setattr(feed, "read", counted)
-    app.closing.clear()
-    ids, *heard = asyncio.run(room())
+    monkeypatch.setattr(feed, "closing", threading.Event())  # which a server that has ended here leaves set
+    with ThreadPoolExecutor(1) as thread:  # a browser that was driven from this one has left a loop in it
+        ids, *heard = thread.submit(asyncio.run, room()).result()
     new = [ids[-1] + 1, ids[-1] + 2, ids[-1] + 3]
     assert heard[:20] == [new] * 20
     assert heard[20] == [*ids[2:], *new], "each event once, in order"
