@@ -62,7 +62,7 @@ def pick(page: Page, box: Locator, option: str) -> None:
                 raise
             page.keyboard.press("Escape")
     settled(page)
-    # An open list hides the rest of the page from assistive technology, and from us; a closed one the key would empty.
+    # An open list hides the rest of the page from assistive technology, and from us.
     if page.get_by_role("listbox").count():
         page.keyboard.press("Escape")
     settled(page)
