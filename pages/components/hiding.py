@@ -44,8 +44,12 @@ def panel() -> None:
     """Make a link to what is on the page, without the controls that are ticked."""
     if not roles.presenter() or address.kept("hide"):
         return
+    state = st.session_state
     unfolded = st.expander("Link for a class", icon=":material/link:", key="hiding", on_change="rerun")
     if not unfolded.open:  # a dozen boxes that hardly anybody wants, in every drawing of the page
+        for key in (f"hide_{name}" for name in (*GROUPS, *OFFERED)):
+            if key in state:
+                state[key] = state[key]  # what is assigned is kept, also while no box is drawn
         return
     with unfolded:
         st.caption(

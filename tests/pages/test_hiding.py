@@ -66,5 +66,10 @@ def test_the_panel_makes_the_link(home):
     assert not at.exception
     made = at.code[0].value
     assert "hide=recent,seed" in made and "ipc=7" in made and "d=digits" in made
+    for unfolded in (False, False, True):  # twice, as a box that is not drawn is forgotten only by the next drawing
+        at.session_state.hiding = unfolded
+        at.run()
+        assert bool(at.code) is unfolded
+    assert at.code[0].value == made, "folded and unfolded, the ticks are still there"
     again = opened(**dict(part.split("=", 1) for part in made.split("?", 1)[1].split("&")))
     assert "Seed" not in labels(again) and not again.checkbox, "who opens it is not offered to make another"
