@@ -223,7 +223,7 @@ def film(run: Run) -> Any:
     """The film of a run, or of two branches of one beside each other."""
     other = forking.beside(run)
     options: dict[str, Any] = {
-        "key": "film", "height": HEIGHT, "message": waiting(run), "report": run.status not in ACTIVE,
+        "key": "run_film", "height": HEIGHT, "message": waiting(run), "report": run.status not in ACTIVE,
         "fork": forking.can(run), "linked": True,
     }  # fmt: skip
     if other is None:

@@ -49,23 +49,26 @@ def settled(page: Page) -> None:
 
 
 def pick(page: Page, box: Locator, option: str) -> None:
-    """Choose an option of a list. A new run of the page may close an open list: then, like a person, try again."""
+    """Add an option to those chosen in a list. An open list closes when the page below it moves, and what was clicked
+    is not chosen then: like a person, look, and try again."""
+    chosen = box.locator(f"xpath=ancestor::*[@data-testid='stMultiSelect']//*[@data-tag][@aria-label='{option}']")
     for left in (2, 1, 0):
         settled(page)
         box.click()
         box.fill(option)  # the list may be long
         try:
             page.get_by_role("option", name=option, exact=True).click(timeout=20_000 if left == 0 else 3_000)
-            break
         except Timeout:
             if left == 0:
                 raise
+        settled(page)
+        # An open list hides the rest of the page from assistive technology, and from us.
+        if page.get_by_role("listbox").count():
             page.keyboard.press("Escape")
-    settled(page)
-    # An open list hides the rest of the page from assistive technology, and from us.
-    if page.get_by_role("listbox").count():
-        page.keyboard.press("Escape")
-    settled(page)
+        settled(page)
+        if chosen.count():
+            return
+    raise AssertionError(f"“{option}” cannot be chosen")
 
 
 def guess(page: Page, question: int, of: int, key: str) -> None:

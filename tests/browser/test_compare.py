@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from engine.runs.store import Store
 from tests.browser.helpers import Server, evaluation, go, pick, seed_run, settled, until
@@ -53,6 +53,23 @@ def test_the_address_holds_the_choice(page: Page, server: Server, two: tuple[str
     expect(rows).to_have_count(3)
     assert page.url == before
     expect(page.locator(".xtitle").first).to_have_text("Test accuracy (%), dc, convnet")
+
+
+def test_films_have_their_place_before_they_are_drawn(page: Page, server: Server, two: tuple[str, str]) -> None:
+    """Else the page would move under the hand of somebody who has begun to use what lies below."""
+    held: list[Route] = []
+    page.route("**/BidiComponent*.js", lambda route: held.append(route))
+    go(page, server, "/compare", dataset="digits", runs=",".join(two))
+    settled(page)
+    below = page.locator(".st-key-cross_networks")
+    expect(below).to_be_visible()
+    before = below.bounding_box()
+    assert held and before
+    for route in held:
+        route.continue_()
+    expect(page.get_by_role("img", name="Random real images")).to_be_visible()
+    after = below.bounding_box()
+    assert after and abs(after["y"] - before["y"]) < 150
 
 
 def test_films_share_one_timeline(page: Page, server: Server, two: tuple[str, str]) -> None:
