@@ -22,7 +22,7 @@ SECOND_ORDER = 3.0  # times the activations of an ordinary backward pass
 MACS_PER_CORE = {"convnet": 30e9, "convnet-wide": 55e9}
 FIXED_MACS = {"alexnet": 245e6, "vgg11": 153e6, "resnet18": 556e6, "resnet18-bn": 556e6, "vit": 52e6}  # 32×32, an image
 STEP = 0.002  # seconds of a training step beyond its multiply-adds, which is all there is to small networks
-PATH = 3e9  # bytes of activations of all steps that are gone back through; with more, each step is taken twice
+PATH = 0.6  # of the machine's memory for the activations of all steps gone back through; with more, each is taken twice
 COMFORT = 0.9  # share of the machine's memory that a run may take
 
 
@@ -73,7 +73,7 @@ def _memory(spec: RunSpec) -> tuple[float, bool]:
     kept, widest, weights, _ = _network(spec.network, spec.width, spec.depth, channels, size, classes)
     load = METHODS[spec.method].load(spec, spec.parameters, classes)
     second = SECOND_ORDER * load.second * kept
-    keeps = load.steps * second <= PATH
+    keeps = load.steps * second <= PATH * machine_memory()
     memory = PROGRAM + load.weights * weights
     memory += load.backward * kept + (load.steps if keeps else 1) * second + load.forward * 2 * widest
     memory += images * pixels / 4 + 6 * classes * spec.ipc * pixels
