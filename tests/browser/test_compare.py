@@ -59,12 +59,10 @@ def test_films_have_their_place_before_they_are_drawn(page: Page, server: Server
     """Else the page would move under the hand of somebody who has begun to use what lies below."""
     held: list[Route] = []
     page.route("**/BidiComponent*.js", lambda route: held.append(route))
-    go(page, server, "/compare", dataset="digits", runs=",".join(two))
-    settled(page)
-    place = page.locator(".st-key-compare_player")
-    expect(place).to_be_attached()
-    early = place.bounding_box()
-    assert held and early and early["height"] > 250
+    with page.expect_request("**/BidiComponent*.js"):
+        go(page, server, "/compare", dataset="digits", runs=",".join(two))
+    page.wait_for_function("document.querySelector('.st-key-compare_player').getBoundingClientRect().height > 250")
+    assert held
     for route in held:
         route.continue_()
     expect(page.get_by_role("img", name="Random real images")).to_be_visible()
