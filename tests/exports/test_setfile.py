@@ -44,7 +44,11 @@ def test_the_same_set_comes_back(tmp_path, suffix, what, ours):
     for name in ("dataset", "classes", "mean", "std", "kind", "protocol", "turns", "factor", "provenance"):
         assert getattr(back, name) == getattr(ours, name), name
     if ours.zca:
-        assert torch.equal(back.prepare(torch.full((1, 1, 16, 16), 90)), ours.prepare(torch.full((1, 1, 16, 16), 90)))
+        for part in ("components", "gains", "centre"):
+            assert torch.equal(getattr(back.zca, part), getattr(ours.zca, part)), part
+        assert back.zca.base == ours.zca.base
+        grey = torch.full((1, 1, 16, 16), 90)  # some processors' products differ in the last bit with where tensors lie
+        assert torch.allclose(back.prepare(grey), ours.prepare(grey), rtol=1e-5, atol=1e-5)
     if ours.start:
         assert torch.equal(back.start.weights["head.weight"], ours.start.weights["head.weight"])
         assert torch.equal(back.step_sizes, ours.step_sizes)

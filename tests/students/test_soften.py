@@ -35,11 +35,11 @@ def test_labels_are_the_teachers_softmax_through_its_own_preparation(data, untra
 
 
 def test_the_set_survives_the_disk_and_students_learn_from_it(data, cpu, tmp_path):
-    module = fit(data.train_images, data.train_labels, data, "convnet", seed=0, steps=40, accel=cpu, width=8)
+    module = fit(data.train_images, data.train_labels, data, "convnet", seed=0, steps=100, accel=cpu, width=32)
     made = soften(make_set(data, 10), as_student(module, data, "good teacher"))
     again = load_synthetic(made.save(tmp_path / "soft"))
     assert torch.equal(again.labels, made.labels) and again.provenance["softened"]["teacher_name"] == "good teacher"
-    assert evaluate(again, data, "quick", seeds=1, accel=cpu).mean > 0.7
+    assert evaluate(again, data, "quick", seeds=1, accel=cpu).mean > 0.9
 
 
 def test_a_grid_has_the_mean_of_what_is_seen_in_its_parts(data, untrained):
