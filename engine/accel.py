@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch._functorch.config
 
 from engine.errors import Refused
 from engine.home import cache_folder
 
 COMPILING = "limbeck-compiles"  # the name of the threads that compile
+# Share of a compiled step's activations to keep for its backward pass; the others are computed again from these. Left
+# alone, Inductor keeps masks and normalised maps whose writing and reading back takes half of a second-order step.
+ACTIVATIONS = 0.5
 _one_at_a_time = threading.Lock()  # several compilations at once only delay the first that is ready
 
 
@@ -183,7 +187,7 @@ class _Compiled:
         try:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
             fast = self.fast or torch.compile(self.function, dynamic=False)
-            with modes.entered():
+            with torch._functorch.config.patch(activation_memory_budget=ACTIVATIONS), modes.entered():
                 result = fast(*args)
                 if self.background:
                     _go_back(result, args)

@@ -166,7 +166,7 @@ def _parameters(network: str, channels: int, size: int, images: torch.Tensor, se
 
 # ---- distillation steps ----
 
-# name -> (method, values, the paper's variant, ours); at 1 and at 10 images per class
+# name -> (method, values, the paper's variant, ours); at 1 and 10 images per class, and with the presets' short loops
 STEPS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     f"{method}-{ipc}": (method, {"ipc": ipc, **more}, paper, ours)
     for ipc in (1, 10)
@@ -179,6 +179,14 @@ STEPS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         ("dd", {"distill_steps": ipc}, {"batch_real": 1024}, {}),
         ("mtt", {}, {"syn_steps": 50 if ipc == 1 else 30}, {}),
     )
+} | {
+    f"{method}-10-short": (
+        method,
+        {"ipc": 10},
+        {"variant": "plain", "batch_real": 256, "inner_loop": 50, "lr_net": 0.01},
+        {"inner_loop": 5, "lr_net": 0.1},
+    )
+    for method in ("dc", "dsa")
 }
 
 
