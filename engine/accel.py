@@ -98,7 +98,7 @@ class Accel:
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bf16 autocast where this machine computes bf16 fast, else nothing."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+        return lowered(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
 
     def compiled(
         self, function: Callable[..., Any], background: bool = True, meanwhile: Callable[..., Any] | None = None
@@ -128,6 +128,16 @@ class Accel:
         if self.device.type == "cuda":
             parts[0] = torch.cuda.get_device_name(self.device)
         return ", ".join(parts)
+
+
+def lowered(device: str, dtype: torch.dtype) -> torch.autocast:
+    """``torch.autocast`` without its cache of casts, which all threads share under one lock.
+
+    A thread that leaves autocast empties the cache and, with the lock held, waits for Python's own; one that compiles
+    asks for the lock with Python's own held: both stand still for good, and the process with them. The cache would
+    spare casts of weights that are used twice within one autocast, of which there are few.
+    """
+    return torch.autocast(device, dtype, cache_enabled=False)
 
 
 @contextlib.contextmanager
@@ -220,7 +230,7 @@ class _Modes:
                 stack.enter_context(torch.inference_mode())
             stack.enter_context(torch.set_grad_enabled(self.grad))
             for device, dtype in self.autocast:
-                stack.enter_context(torch.autocast(device, dtype))
+                stack.enter_context(lowered(device, dtype))
             yield
 
 

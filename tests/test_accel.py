@@ -135,6 +135,45 @@ def test_a_program_can_end_while_it_compiles():
     assert ended.returncode == 0 and ended.stdout == "done\n", ended.stderr
 
 
+def test_steps_in_bf16_go_on_while_another_thread_traces():
+    code = """
+import sys, threading, time, torch
+from torch.func import functional_call, grad
+from engine.accel import Accel
+
+sys.setswitchinterval(1e-3)
+accel, end = Accel(torch.device("cpu"), bf16=True), time.monotonic() + 10
+
+
+def program():
+    net = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(5)))
+
+    def loss(params, x):
+        with accel.autocast():
+            return functional_call(net, params, (x,)).float().sum()
+
+    return dict(net.named_parameters()), grad(loss)
+
+
+def trace():
+    while time.monotonic() < end:
+        params, function = program()
+        torch._dynamo.reset()
+        torch.compile(function, backend="eager")(params, torch.ones(4, 8))
+
+
+thread = threading.Thread(target=trace)
+thread.start()
+params, step = program()
+while time.monotonic() < end:
+    step(params, torch.ones(4, 8))
+thread.join()
+print("done")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0 and ended.stdout == "done\n", ended.stderr
+
+
 def test_a_module_can_be_called_while_another_thread_traces():
     tracing, called = threading.Event(), threading.Event()
 
