@@ -254,10 +254,20 @@ def _go_back(result: Any, args: tuple[Any, ...]) -> None:
 
 
 def _detached_copy(value: Any) -> Any:
-    """A copy of the tensors in ``value`` that the compiling thread may use while the caller updates its own."""
-    return torch.utils._pytree.tree_map(
-        lambda t: t.detach().clone().requires_grad_(t.requires_grad) if isinstance(t, torch.Tensor) else t, value
-    )
+    """A copy of the tensors in ``value`` that the compiling thread may use while the caller updates its own.
+
+    With the strides of the original, also where these leave gaps or repeat values: what is compiled for other strides
+    would not do for the caller's, who would then have to wait for another compilation.
+    """
+
+    def copy(tensor: Any) -> Any:
+        if not isinstance(tensor, torch.Tensor):
+            return tensor
+        once = tensor.detach()[tuple(slice(1) if step == 0 else slice(None) for step in tensor.stride())]
+        same = torch.empty_strided(once.shape, once.stride(), dtype=once.dtype, device=once.device).copy_(once)
+        return same.expand(tensor.shape).requires_grad_(tensor.requires_grad)
+
+    return torch.utils._pytree.tree_map(copy, value)
 
 
 def fast_bf16_cpu() -> bool:

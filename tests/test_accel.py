@@ -62,6 +62,34 @@ def test_the_thread_works_in_the_callers_modes(plain_compiler):
     assert _Modes.current() == _Modes(True, False, ())
 
 
+def test_nothing_is_compiled_again_for_the_callers_strides():
+    compilers = []
+
+    def backend(graph, inputs):
+        compilers.append(threading.current_thread().name)
+        return graph.forward
+
+    def compile(function, dynamic):
+        return original(function, dynamic=dynamic, backend=backend)
+
+    original, torch.compile = torch.compile, compile
+    try:
+        made = CPU.compiled(lambda a, b, c, d: (a + b.sum(), c * 2, d * 2))
+        arguments = (
+            torch.arange(10)[::2],
+            torch.ones(3, 1).expand(3, 4),
+            torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+            torch.tensor(2.0, requires_grad=True),
+        )
+        first = made(*arguments)
+        wait(made)
+        later = made(*arguments)
+    finally:
+        torch.compile = original
+    assert compilers == [COMPILING]
+    assert all(torch.equal(a, b) for a, b in zip(first, later, strict=True))
+
+
 def test_what_cannot_be_compiled_stays_eager(monkeypatch):
     def compile(function, dynamic):
         raise RuntimeError("no compiler")
